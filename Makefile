@@ -1,0 +1,23 @@
+READY := .venv/.ready
+
+.PHONY: help setup demo test lint
+help:
+	@echo 'make demo [DATA=/my/photos]  pre-train a small CrossCL in a few minutes'
+	@echo 'make test                    run the tests'
+	@echo 'make lint                    check format and style'
+	@echo 'make setup                   only make .venv, which the others do by themselves'
+
+$(READY): $(wildcard requirements/*.txt) setup.cfg pyproject.toml tools/setup_env.sh
+	@tools/setup_env.sh
+
+setup:
+	@tools/setup_env.sh
+
+demo: $(READY)
+	@.venv/bin/python tools/demo.py $${DATA:+--data "$$DATA"}
+
+test: $(READY)
+	@.venv/bin/python -m pytest
+
+lint: $(READY)
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check .

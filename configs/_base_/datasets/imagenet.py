@@ -1,0 +1,38 @@
+train_pipeline = [
+    dict(type='mmcrosscl.LoadImage'),
+    # before the crops: one flip for both views
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='mmcrosscl.TwoCrops', scale=224, crop_ratio_range=(0.2, 1.0)),
+    dict(type='mmcrosscl.RandomGaussianBlur', sigma_range=(0.1, 2.0), prob=0.5),
+    dict(
+        type='mmcrosscl.RandomColorJitter',
+        brightness=0.4,
+        contrast=0.4,
+        saturation=0.4,
+        hue=0.1,
+        prob=0.8,
+    ),
+    dict(type='mmcrosscl.RandomGrey', prob=0.2),
+    dict(type='mmcrosscl.RegionPairs', window=48, stride=32, grid=6, base_size=224),
+    dict(
+        type='PackInputs',
+        algorithm_keys=['query_regions', 'key_regions', 'paired'],
+        meta_keys=['img_path', 'ori_shape', 'img_shape', 'flip', 'crops'],
+    ),
+]
+
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='mmcrosscl.UnlabelledDataset',
+        data_root='data/imagenet/',
+        data_prefix='train/',
+        pipeline=train_pipeline,
+    ),
+)

@@ -1,0 +1,33 @@
+model = dict(
+    type='mmcrosscl.CrossCL',
+    queue_len=65536,
+    feat_dim=128,
+    momentum=0.001,
+    data_preprocessor=dict(
+        type='SelfSupDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+    ),
+    backbone=dict(type='ResNet', depth=50, out_indices=(1, 2, 3), zero_init_residual=False),
+    neck=dict(
+        type='mmcrosscl.CrossCLNeck',
+        in_channels=[512, 1024, 2048],
+        levels=['p4', 'p3'],
+        out_channels=256,
+        hid_channels=2048,
+        feat_dim=128,
+    ),
+    head=dict(
+        type='mmcrosscl.CrossCLHead',
+        # the method's table: who is contrasted with whom, and where the negatives come from
+        terms=[
+            dict(query='global', key='global', negatives='queue'),
+            dict(query='p4', key='p4', negatives='all_ranks'),
+            dict(query='p3', key='p3', negatives='own_rank'),
+            dict(query='p4', key='p3', negatives='own_rank'),
+            dict(query='p3', key='p4', negatives='all_ranks'),
+        ],
+        roi_layer=dict(type='RoIAlign', output_size=1, sampling_ratio=0, aligned=False),
+        loss=dict(type='mmcrosscl.InfoNCELoss', temperature=0.2),
+    ),
+)

@@ -1,0 +1,31 @@
+# A small model and a short schedule, for `make demo` on two CPU cores
+_base_ = './r50_8xb32.py'
+
+model = dict(
+    queue_len=2048,
+    backbone=dict(depth=18),
+    neck=dict(in_channels=[128, 256, 512], hid_channels=512),
+)
+
+train_pipeline = _base_.train_pipeline  # noqa: F821
+train_pipeline[2].update(scale=96)
+
+train_dataloader = dict(
+    num_workers=1,
+    # iterations do not depend on how many images there are
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(data_root='data/demo_photos/', data_prefix='', pipeline=train_pipeline),
+)
+
+optim_wrapper = dict(optimizer=dict(lr=0.03))
+param_scheduler = [
+    dict(type='CosineAnnealingLR', T_max=300, begin=0, end=300, by_epoch=False),
+]
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=300)
+
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(by_epoch=False, interval=100),
+)
+log_processor = dict(by_epoch=False, window_size=10)
+randomness = dict(seed=0)

@@ -1,0 +1,95 @@
+"""Which windows of the query view are where in the key view."""
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+
+from mmcrosscl.errors import InputError
+from mmcrosscl.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class RegionPairs(BaseTransform):
+    """Lay sliding windows over the query view and find each in the key view.
+
+    All lengths are for views of ``base_size`` and grow with the view. A window that does not lie
+    within the query view is left out; one whose place is not within the key view is not paired.
+
+    **Required Keys:**
+
+    - crops (np.ndarray): (2, 4), left, top, width, height of the query's and the key's crop.
+    - img_shape (tuple): (S, S), of both views.
+
+    **Added Keys:**
+
+    - query_regions (torch.Tensor): (R, 4) float32; x0, y0, x1, y1 in pixels of the query view,
+      row by row.
+    - key_regions (torch.Tensor): (R, 4) float32, the same places in pixels of the key view.
+    - paired (torch.Tensor): (R,) bool.
+
+    Args:
+        window (float): Side of a window. Defaults to 48.
+        stride (float): Step between windows. Defaults to 32.
+        grid (int): Windows per row and column. Defaults to 6.
+        base_size (float): Side of the view that the lengths are for. Defaults to 224.
+
+    Raises:
+        InputError: If a length or the grid is not positive.
+    """
+
+    def __init__(
+        self, window: float = 48, stride: float = 32, grid: int = 6, base_size: float = 224
+    ) -> None:
+        if min(window, stride, grid, base_size) <= 0:
+            raise InputError(
+                f'window {window}, stride {stride}, grid {grid} and base_size {base_size} must all '
+                'be above 0'
+            )
+        self.window = window
+        self.stride = stride
+        self.grid = grid
+        self.base_size = base_size
+
+    def transform(self, results: dict) -> dict:
+        size = results['img_shape'][0]
+        query = self.windows(size)
+        key = map_boxes(query, *results['crops'], size)
+        paired = (key[:, :2] >= 0).all(axis=1) & (key[:, 2:] < size).all(axis=1)
+        results['query_regions'] = torch.from_numpy(query.astype(np.float32))
+        results['key_regions'] = torch.from_numpy(key.astype(np.float32))
+        results['paired'] = torch.from_numpy(paired)
+        return results
+
+    def windows(self, size: float) -> np.ndarray:
+        """The windows within a view of side ``size``: (R, 4) float64, row by row."""
+        scale = size / self.base_size
+        start = np.arange(self.grid) * self.stride * scale
+        start = start[start + self.window * scale < size]
+        y0, x0 = np.meshgrid(start, start, indexing='ij')
+        corner = np.stack((x0, y0), axis=-1).reshape(-1, 2)
+        return np.concatenate((corner, corner + self.window * scale), axis=1)
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(window={self.window}, stride={self.stride}, grid={self.grid}, '
+            f'base_size={self.base_size})'
+        )
+
+
+def map_boxes(
+    boxes: np.ndarray, from_crop: np.ndarray, to_crop: np.ndarray, size: float
+) -> np.ndarray:
+    """Take boxes from one view over the image into another view.
+
+    Args:
+        boxes (np.ndarray): (R, 4), x0, y0, x1, y1 in pixels of the first view.
+        from_crop (np.ndarray): Left, top, width, height of the first view's crop in the image.
+        to_crop (np.ndarray): The second view's.
+        size (float): Side of both views.
+
+    Returns:
+        np.ndarray: (R, 4) in pixels of the second view, also where that is outside of it.
+    """
+    points = boxes.reshape(-1, 2, 2)
+    image = from_crop[:2] + points * from_crop[2:] / size
+    return ((image - to_crop[:2]) * size / to_crop[2:]).reshape(-1, 4)

@@ -1,0 +1,111 @@
+"""Images without labels, from any folder."""
+
+import os
+
+from mmpretrain.datasets import CustomDataset
+
+from mmcrosscl.errors import BrokenImageError, InputError
+from mmcrosscl.registry import DATASETS
+
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm', '.pgm', '.gif')
+
+
+@DATASETS.register_module()
+class UnlabelledDataset(CustomDataset):
+    """All images below a folder, at any depth, or those that a list names.
+
+    Links are followed; files and folders whose names begin with a dot are left out.
+
+    Where an image cannot be read, another one is drawn in its place. What was left out travels
+    with the sample that replaces it, as ``skipped_images`` in its meta information, a list of
+    (path, reason); :class:`~mmcrosscl.engine.SkippedImagesHook` counts and logs it.
+
+    Args:
+        data_root (str): The folder. Defaults to ''.
+        data_prefix (str): A folder below ``data_root`` to stay in. Defaults to ''.
+        ann_file (str): A text file that names one image per line, relative to ``data_prefix``.
+            Defaults to '': every image in the folder.
+        extensions (tuple[str, ...]): What counts as an image. Defaults to the usual formats.
+        **kwargs: Those of :class:`mmengine.dataset.BaseDataset`, such as ``pipeline``.
+
+    Raises:
+        InputError: If the folder or list is missing or has no image in it.
+    """
+
+    def __init__(
+        self,
+        data_root: str = '',
+        data_prefix: str = '',
+        ann_file: str = '',
+        extensions: tuple[str, ...] = EXTENSIONS,
+        **kwargs,
+    ) -> None:
+        super().__init__(
+            data_root=data_root,
+            data_prefix=data_prefix,
+            ann_file=ann_file,
+            extensions=extensions,
+            with_label=False,
+            **kwargs,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        """One dict with ``img_path`` per image, in the order of the list or of their paths."""
+        folder = self.img_prefix
+        if '://' not in folder and not os.path.isdir(folder):
+            raise InputError(
+                f'image folder {folder} does not exist; set data_root (and data_prefix) of the '
+                'dataset to a folder of images'
+            )
+        if self.ann_file and '://' not in self.ann_file and not os.path.isfile(self.ann_file):
+            raise InputError(f'image list {self.ann_file} does not exist; correct ann_file')
+        data_list = super().load_data_list()
+        if not data_list:
+            raise InputError(
+                f'{self.ann_file or folder} names no image (at any depth, of the kinds '
+                f'{", ".join(sorted(self.extensions))}); point data_root at a folder of images'
+            )
+        return data_list
+
+    def _find_samples(self) -> list[str]:
+        folder = self.img_prefix
+        if '://' in folder:
+            return super()._find_samples()
+        samples, seen = [], set()
+        for parent, folders, files in os.walk(folder, followlinks=True):
+            # a link may lead back up
+            identity = os.stat(parent)
+            if (identity.st_dev, identity.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((identity.st_dev, identity.st_ino))
+            folders[:] = [name for name in folders if not name.startswith('.')]
+            samples += [
+                os.path.relpath(os.path.join(parent, name), folder)
+                for name in files
+                if self.is_valid_file(name) and not name.startswith('.')
+            ]
+        return sorted(samples)
+
+    def __getitem__(self, idx: int) -> dict:
+        """The sample at ``idx``, or a random other one where its image is broken.
+
+        Raises:
+            InputError: If ``max_refetch`` + 1 images in a row are broken.
+        """
+        skipped = []
+        for _ in range(self.max_refetch + 1):
+            try:
+                sample = super().__getitem__(idx)
+            except BrokenImageError as error:
+                skipped.append((error.path, error.reason))
+                idx = self._rand_another()
+                continue
+            if skipped:
+                sample['data_samples'].set_metainfo(dict(skipped_images=skipped))
+            return sample
+        raise InputError(
+            f'{len(skipped)} images in a row cannot be read, the last one {skipped[-1][0]} '
+            f'({skipped[-1][1]}); check the files below {self.img_prefix}'
+        )
+

@@ -1,0 +1,44 @@
+"""Builds a runner from a config on whatever machine this is."""
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+from torch import distributed
+
+from mmcrosscl.errors import InputError
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The config's runner; without a GPU its processes talk over gloo.
+
+    Args:
+        cfg (Config): A whole training config, ``launcher`` and ``work_dir`` included. Changed in
+            place where there is no GPU.
+
+    Returns:
+        Runner: Ready for ``train()``.
+
+    Raises:
+        InputError: If mixed precision is asked for without a GPU.
+    """
+    if not torch.cuda.is_available():
+        if cfg.optim_wrapper.type == 'AmpOptimWrapper':
+            raise InputError('mixed precision needs a GPU, and none is found; leave --amp away')
+        if cfg.get('launcher', 'none') != 'none':
+            _gather_without_gpu(cfg)
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)
+
+
+def _gather_without_gpu(cfg: Config) -> None:
+    # mmengine would bind each process to a GPU before it opens the group
+    if cfg.launcher != 'pytorch':
+        raise InputError(
+            f'launcher {cfg.launcher} needs GPUs, and none is found; use --launcher pytorch'
+        )
+    distributed.init_process_group('gloo')
+    wrapper = dict(device_ids=None, broadcast_buffers=False)
+    wrapper['find_unused_parameters'] = cfg.get('find_unused_parameters', False)
+    cfg.setdefault('model_wrapper_cfg', wrapper)

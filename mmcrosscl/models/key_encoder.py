@@ -1,0 +1,67 @@
+"""The momentum copy that encodes the key view."""
+
+from copy import deepcopy
+
+import torch
+from mmpretrain.models.utils import batch_shuffle_ddp, batch_unshuffle_ddp
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from mmcrosscl.errors import InputError
+
+
+class KeyEncoder(nn.Module):
+    """Slow copy of a backbone and neck: ``k ← (1 − m)·k + m·q`` on parameters only.
+
+    He et al., 2020 (https://arxiv.org/abs/1911.05722), equation 2, with its m as 1 − m here, the
+    way MMEngine's averaged models count momentum. Batch norm keeps running statistics of its own.
+    Until the first update it has no state of its own: that update begins with a copy of the
+    query encoder, however that was initialised. A loaded checkpoint that had updates is kept.
+
+    Args:
+        backbone (nn.Module): The query's backbone.
+        neck (nn.Module): The query's neck.
+        momentum (float): m, above 0 and at most 1.
+
+    Raises:
+        InputError: If the momentum is out of range.
+    """
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module, momentum: float) -> None:
+        super().__init__()
+        if not 0 < momentum <= 1:
+            raise InputError(f'momentum is {momentum}; it must be above 0 and at most 1')
+        self.backbone = deepcopy(backbone).requires_grad_(False)
+        self.neck = deepcopy(neck).requires_grad_(False)
+        self.register_buffer('steps', torch.zeros((), dtype=torch.long))
+        self._follow = get_ema_multi_avg_fn(1 - momentum)
+        # whether `steps` has been looked at, so that a GPU is waited for once and not every step
+        self._started = False
+
+    @torch.no_grad()
+    def update(self, backbone: nn.Module, neck: nn.Module) -> None:
+        """Move the copy towards the query's backbone and neck by one step."""
+        if not self._started:
+            self._started = True
+            if self.steps == 0:
+                self.backbone.load_state_dict(backbone.state_dict())
+                self.neck.load_state_dict(neck.state_dict())
+        followers = [*self.backbone.parameters(), *self.neck.parameters()]
+        leaders = [*backbone.parameters(), *neck.parameters()]
+        self._follow(followers, leaders, None)
+        self.steps += 1
+
+    @torch.no_grad()
+    def forward(self, view: Tensor) -> dict[str, Tensor]:
+        """Encode this rank's (N, 3, S, S) key views; returns what the neck returns, in their order.
+
+        Between ranks the images are shuffled around the encoding, so that the statistics of batch
+        norm do not tell which keys belong to one rank's queries.
+        """
+        view, restore = batch_shuffle_ddp(view)
+        features = self.neck(self.backbone(view))
+        return {name: batch_unshuffle_ddp(x, restore) for name, x in features.items()}
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._started = False

@@ -1,0 +1,20 @@
+"""mmcrosscl's nodes in MMEngine's registry tree.
+
+`type='mmcrosscl.X'` resolves from the config of any MMEngine project: the `locations` are imported
+the first time something is looked up here, so no config needs `custom_imports`.
+"""
+
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import Registry
+
+# the algorithm, its neck, its head and its loss
+MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmcrosscl', locations=['mmcrosscl.models'])
+# images without labels
+DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='mmcrosscl', locations=['mmcrosscl.datasets'])
+# from an image to two views and their regions
+TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope='mmcrosscl', locations=['mmcrosscl.datasets.transforms'])
+# what happens around the training iterations
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmcrosscl', locations=['mmcrosscl.engine'])

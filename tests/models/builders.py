@@ -1,0 +1,56 @@
+"""Small models and batches for the tests."""
+
+import torch
+from mmengine.config import Config
+from mmpretrain.structures import DataSample
+
+from mmcrosscl.datasets.transforms import RegionPairs
+from mmcrosscl.datasets.transforms.regions import map_boxes
+
+BASE = Config.fromfile('configs/_base_/models/crosscl_r50_fpn.py').model
+
+
+def model_config(
+    depth: int = 18,
+    queue_len: int = 64,
+    roi_layer: dict | None = None,
+    norm_cfg: dict | None = None,
+    **changes,
+) -> dict:
+    """The published model with a ResNet of another depth and a shorter queue."""
+    channels = [512, 1024, 2048] if depth >= 50 else [128, 256, 512]
+    cfg = Config(BASE.to_dict())
+    cfg.merge_from_dict(
+        dict(
+            queue_len=queue_len,
+            backbone=dict(type='mmpretrain.ResNet', depth=depth),
+            neck=dict(in_channels=channels, hid_channels=channels[-1], norm_cfg=norm_cfg),
+            data_preprocessor=dict(type='mmpretrain.SelfSupDataPreprocessor'),
+        )
+    )
+    if roi_layer is not None:
+        cfg.head.roi_layer = roi_layer
+    cfg.merge_from_dict(changes)
+    return cfg.to_dict()
+
+
+def make_sample(size: int, key_crop=(0.0, 0.0, 1.0, 1.0), paired: bool | None = None) -> DataSample:
+    """A sample whose key view is a crop (left, top, width, height as shares) of the query view."""
+    query = RegionPairs().windows(size)
+    whole = torch.tensor([0.0, 0.0, size, size]).numpy()
+    key = map_boxes(query, whole, torch.tensor(key_crop).numpy() * size, size)
+    valid = (key[:, :2] >= 0).all(1) & (key[:, 2:] < size).all(1)
+    if paired is not None:
+        valid[:] = paired
+    sample = DataSample()
+    sample.set_field(torch.from_numpy(query).float(), 'query_regions')
+    sample.set_field(torch.from_numpy(key).float(), 'key_regions')
+    sample.set_field(torch.from_numpy(valid), 'paired')
+    return sample
+
+
+def make_batch(size: int = 64, images: int = 4, seed: int = 0, **sample):
+    """Two batches of random views and their samples."""
+    generator = torch.Generator().manual_seed(seed)
+    views = [torch.randn(images, 3, size, size, generator=generator) for _ in range(2)]
+    return views, [make_sample(size, **sample) for _ in range(images)]

@@ -1,0 +1,101 @@
+"""Rebuilds the model and the batches that the numbers in tests/data were computed with."""
+
+import json
+import math
+import zlib
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from mmcrosscl.checkpoints import from_reference
+from mmcrosscl.datasets.transforms import RegionPairs
+from mmcrosscl.models import CrossCL
+from mmcrosscl.registry import MODELS
+from tests.models.builders import model_config
+
+DATA = Path(__file__).parents[1] / 'data'
+QUEUE, BATCH, SIZE = 256, 4, 224
+
+
+def load(name: str) -> dict:
+    return json.loads((DATA / name).read_text())['ranks'][0]
+
+
+def reference_names(model: CrossCL) -> dict[str, str]:
+    """Names of the query encoder's parameters: ours to those of the reference."""
+    tail = {'global': 'fc', 'lateral_convs': 'fpn_lateral', 'fpn_convs': 'fpn_output'}
+    names = {}
+    for ours, _ in model.named_parameters():
+        part, _, rest = ours.partition('.')
+        if part == 'backbone':
+            names[ours] = rest
+        elif part == 'neck':
+            words = rest.split('.')
+            if words[0] == 'projection':
+                names[ours] = f'fc.{words[2]}.{words[3]}'
+            else:
+                names[ours] = f'{tail[words[0]]}{int(words[1]) + 2}.{words[3]}'
+    return names
+
+
+def draw(name: str, like: Tensor) -> Tensor:
+    """The value of an encoder tensor, by its name in the reference's checkpoint."""
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    if name.endswith(('running_mean', 'running_var', 'num_batches_tracked')):
+        return like
+    noise = torch.randn(like.shape, generator=generator, dtype=torch.float64)
+    if like.dim() >= 2:
+        return noise * math.sqrt(2 / like[0].numel())
+    return 1 + 0.1 * noise if name.endswith('weight') else 0.05 * noise
+
+
+def build(roi_layer: dict) -> CrossCL:
+    """The model with the drawn weights, in float64 and train mode, by way of `from_reference`."""
+    model = MODELS.build(model_config(depth=50, queue_len=QUEUE, roi_layer=roi_layer)).double()
+    state = {}
+    names = reference_names(model)
+    for ours, value in [*model.backbone.state_dict(prefix='backbone.').items(),
+                        *model.neck.state_dict(prefix='neck.').items()]:
+        theirs = names.get(ours, ours.removeprefix('backbone.'))
+        for encoder in ('encoder_q', 'encoder_k'):
+            # both encoders are drawn by the query's names: the key encoder is a copy
+            state[f'module.{encoder}.{theirs}'] = draw(f'encoder_q.{theirs}', value)
+    generator = torch.Generator().manual_seed(7)
+    state['module.queue'] = F.normalize(
+        torch.randn(128, QUEUE, generator=generator, dtype=torch.float64), dim=0
+    )
+    state['module.queue_ptr'] = torch.zeros(1, dtype=torch.long)
+    model.load_state_dict(from_reference(state))
+    return model.train()
+
+
+def batch(step: int) -> tuple[list[Tensor], list[DataSample]]:
+    """Views and regions of a step, as the README of the numbers says."""
+    generator = torch.Generator().manual_seed(1000 + 10 * step)
+
+    def randn(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    def rand(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+    base = F.interpolate(
+        randn(BATCH, 3, SIZE // 8, SIZE // 8), scale_factor=8, mode='bilinear', align_corners=False
+    )
+    views = [base + 0.3 * randn(BATCH, 3, SIZE, SIZE) for _ in range(2)]
+    windows = torch.from_numpy(RegionPairs().windows(SIZE))
+    zoom = 0.7 + 0.6 * rand(BATCH, 1, 1)
+    shift = (rand(BATCH, 1, 2) - 0.3) * 112
+    key_regions = windows * zoom + torch.cat((shift, shift), dim=2)
+    paired = ((key_regions >= 0) & (key_regions < SIZE)).all(dim=2)
+    samples = []
+    for regions, valid in zip(key_regions, paired):
+        sample = DataSample()
+        sample.set_field(windows, 'query_regions')
+        sample.set_field(regions, 'key_regions')
+        sample.set_field(valid, 'paired')
+        samples.append(sample)
+    return views, samples
