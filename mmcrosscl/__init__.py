@@ -1,4 +1,4 @@
-"""CrossCL: cross-stage regional contrastive pre-training for detectors, on MMEngine's registries."""
+"""CrossCL: cross-stage regional contrastive pre-training for detectors, on MMEngine."""
 
 from importlib import metadata
 from importlib.util import find_spec
@@ -28,7 +28,7 @@ def _installed_version(distributions: tuple[str, ...]) -> str | None:
 
 
 def check_requirements() -> None:
-    """Raise ImportError, in one sentence with the mend, unless the mm* packages fit this release."""
+    """Raise ImportError, one sentence with the mend, unless the mm* packages fit this release."""
     for name, (distributions, oldest, newest) in REQUIRED.items():
         version = _installed_version(distributions)
         mend = f'run: pip install "{distributions[0]}>={oldest},<{newest}"'

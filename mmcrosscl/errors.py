@@ -1,6 +1,5 @@
 """What mmcrosscl raises when the mistake is in its input, never in its code."""
 
-
 import re
 
 

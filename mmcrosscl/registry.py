@@ -11,10 +11,19 @@ from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 # the algorithm, its neck, its head and its loss
-MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmcrosscl', locations=['mmcrosscl.models'])
+MODELS = Registry(
+    'model', parent=MMENGINE_MODELS, scope='mmcrosscl', locations=['mmcrosscl.models']
+)
 # images without labels
-DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='mmcrosscl', locations=['mmcrosscl.datasets'])
+DATASETS = Registry(
+    'dataset', parent=MMENGINE_DATASETS, scope='mmcrosscl', locations=['mmcrosscl.datasets']
+)
 # from an image to two views and their regions
-TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope='mmcrosscl', locations=['mmcrosscl.datasets.transforms'])
+TRANSFORMS = Registry(
+    'transform',
+    parent=MMENGINE_TRANSFORMS,
+    scope='mmcrosscl',
+    locations=['mmcrosscl.datasets.transforms'],
+)
 # what happens around the training iterations
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmcrosscl', locations=['mmcrosscl.engine'])

@@ -108,4 +108,3 @@ class UnlabelledDataset(CustomDataset):
             f'{len(skipped)} images in a row cannot be read, the last one {skipped[-1][0]} '
             f'({skipped[-1][1]}); check the files below {self.img_prefix}'
         )
-

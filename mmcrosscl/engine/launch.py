@@ -23,7 +23,7 @@ def build_runner(cfg: Config) -> Runner:
         InputError: If mixed precision is asked for without a GPU.
     """
     if not torch.cuda.is_available():
-        if cfg.optim_wrapper.type == 'AmpOptimWrapper':
+        if cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper':
             raise InputError('mixed precision needs a GPU, and none is found; leave --amp away')
         if cfg.get('launcher', 'none') != 'none':
             _gather_without_gpu(cfg)

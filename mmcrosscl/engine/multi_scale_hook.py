@@ -35,7 +35,7 @@ class MultiScaleHook(Hook):
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise InputError(
                 'MultiScaleHook changes the view size between epochs; use '
-                "train_cfg=dict(by_epoch=True, …) or take the hook out of custom_hooks"
+                'train_cfg=dict(by_epoch=True, …) or take the hook out of custom_hooks'
             )
         self._crops = list(two_crops(runner.train_dataloader.dataset))
         if not self._crops:

@@ -1,4 +1,4 @@
-"""The contrastive loss alone: queries, positives, negatives and a temperature in, one number out."""
+"""The contrastive loss alone: queries, positives, negatives and a temperature in, a loss out."""
 
 import torch
 import torch.nn.functional as F

@@ -65,4 +65,6 @@ class RegionPooling(nn.Module):
         )
         if len(rois) == 0:
             return feature_map[:0].sum(dim=(2, 3))
+        # mmcv's ops read memory as contiguous NCHW, whatever the strides (channels-last) say
+        feature_map = feature_map.contiguous()
         return self.layers[level](feature_map, rois.to(feature_map.dtype)).flatten(1)

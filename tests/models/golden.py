@@ -57,8 +57,10 @@ def build(roi_layer: dict) -> CrossCL:
     model = MODELS.build(model_config(depth=50, queue_len=QUEUE, roi_layer=roi_layer)).double()
     state = {}
     names = reference_names(model)
-    for ours, value in [*model.backbone.state_dict(prefix='backbone.').items(),
-                        *model.neck.state_dict(prefix='neck.').items()]:
+    for ours, value in [
+        *model.backbone.state_dict(prefix='backbone.').items(),
+        *model.neck.state_dict(prefix='neck.').items(),
+    ]:
         theirs = names.get(ours, ours.removeprefix('backbone.'))
         for encoder in ('encoder_q', 'encoder_k'):
             # both encoders are drawn by the query's names: the key encoder is a copy

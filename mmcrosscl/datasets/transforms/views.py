@@ -74,7 +74,7 @@ class TwoCrops(BaseTransform):
         img = results['img']
         scale = self.scale
         # get_params reads no more than the size, from the last two dimensions
-        size = torch.empty(0).expand(0, *img.shape[:2])
+        size = torch.empty(0, *img.shape[:2])
         crops = []
         for _ in range(2):
             top, left, height, width = RandomResizedCrop.get_params(
@@ -105,8 +105,12 @@ def resized_crop(img: np.ndarray, crop: tuple[int, int, int, int], size: int) ->
         np.ndarray: (size, size, C) uint8, what Pillow's bilinear resize gives to within rounding.
     """
     left, top, width, height = crop
-    cut = torch.from_numpy(img[top : top + height, left : left + width])
+    # mmcv's flip leaves a view of negative strides, which torch does not take
+    cut = np.ascontiguousarray(img[top : top + height, left : left + width])
     view: Tensor = interpolate(
-        cut.permute(2, 0, 1)[None], size=(size, size), mode='bilinear', antialias=True
+        torch.from_numpy(cut).permute(2, 0, 1)[None],
+        size=(size, size),
+        mode='bilinear',
+        antialias=True,
     )
     return view[0].permute(1, 2, 0).contiguous().numpy()

@@ -1,0 +1,176 @@
+import copy
+
+import pytest
+import torch
+
+from mmcrosscl.errors import InputError
+from mmcrosscl.registry import MODELS
+from tests.models.builders import make_batch, model_config
+
+TERMS = ['global', 'p4_p4', 'p3_p3', 'p4_p3', 'p3_p4']
+
+
+def build(**settings):
+    model = MODELS.build(model_config(**settings))
+    model.init_weights()
+    return model.train()
+
+
+def total(losses):
+    return sum(value for name, value in losses.items() if name.startswith('loss'))
+
+
+def test_a_step_gives_a_loss_and_an_accuracy_per_term():
+    losses = build().loss(*make_batch())
+    assert list(losses) == [f'{kind}_{term}' for term in TERMS for kind in ('loss', 'acc')]
+    assert all(value.ndim == 0 and torch.isfinite(value) for value in losses.values())
+    assert all(0 <= losses[f'acc_{term}'] <= 100 for term in TERMS)
+
+
+def test_every_parameter_of_the_query_encoder_gets_a_gradient():
+    model = build()
+    total(model.loss(*make_batch())).backward()
+    for name, parameter in model.named_parameters():
+        if name.startswith('key_encoder'):
+            assert parameter.grad is None
+        else:
+            assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+
+
+def test_a_batch_without_a_pair_has_zero_regional_loss_and_defined_gradients():
+    model = build()
+    losses = model.loss(*make_batch(paired=False))
+    assert [losses[f'loss_{term}'].item() for term in TERMS[1:]] == [0.0] * 4
+    assert losses['loss_global'] > 0
+    total(losses).backward()
+    neck = {n: p.grad for n, p in model.neck.named_parameters() if 'conv' in n}
+    assert neck and all(torch.equal(grad, torch.zeros_like(grad)) for grad in neck.values())
+    assert model.neck.projection.mlp[0].weight.grad.abs().sum() > 0
+
+
+def test_the_queue_takes_the_keys_after_the_loss():
+    model = build(queue_len=7)
+    before = model.queue.keys.clone()
+    model.loss(*make_batch(images=4))
+    assert model.queue.pointer.item() == 4
+    assert not torch.equal(model.queue.keys[:4], before[:4])
+    assert torch.equal(model.queue.keys[4:], before[4:])
+    torch.testing.assert_close(model.queue.keys.norm(dim=1), torch.ones(7))
+
+
+def test_the_key_encoder_starts_as_the_initialised_query_encoder():
+    model = build()
+    with torch.no_grad():
+        for parameter in model.backbone.parameters():
+            parameter.mul_(1.5)
+    model.loss(*make_batch())
+    for ours, theirs in zip(model.key_encoder.backbone.parameters(), model.backbone.parameters()):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    'images, queue_len, size', [(1, 1, 64), (3, 5, 96), (2, 64, 32), (5, 2, 160)]
+)
+def test_any_batch_queue_and_size(images, queue_len, size):
+    model = build(queue_len=queue_len)
+    losses = model.loss(*make_batch(size, images))
+    total(losses).backward()
+    assert torch.isfinite(total(losses))
+
+
+BACKBONES = {
+    'ResNet-18': (dict(type='mmpretrain.ResNet', depth=18), [128, 256, 512]),
+    'ResNet-50': (dict(type='mmpretrain.ResNet', depth=50), [512, 1024, 2048]),
+    'ConvNeXt-T': (
+        dict(type='mmpretrain.ConvNeXt', arch='tiny', gap_before_final_norm=False),
+        [192, 384, 768],
+    ),
+    # its windows of 7 cells are larger than C5 at this view size
+    'Swin-T': (
+        dict(type='mmpretrain.SwinTransformer', arch='tiny', pad_small_map=True),
+        [192, 384, 768],
+    ),
+}
+
+
+@pytest.mark.parametrize('name', BACKBONES)
+def test_backbones_with_stage_outputs_train(name):
+    backbone, channels = BACKBONES[name]
+    config = model_config()
+    config['backbone'] = dict(backbone, out_indices=(1, 2, 3))
+    config['neck']['in_channels'] = channels
+    model = MODELS.build(config).train()
+    losses = model.loss(*make_batch(96, 2))
+    total(losses).backward()
+    assert torch.isfinite(total(losses))
+    assert all(p.grad is not None for p in model.neck.parameters())
+
+
+def test_tensor_mode_gives_the_backbones_stages():
+    model = build().eval()
+    views, _ = make_batch()
+    features = model(views[0], mode='tensor')
+    assert [tuple(x.shape) for x in features] == [(4, 128, 8, 8), (4, 256, 4, 4), (4, 512, 2, 2)]
+    for ours, theirs in zip(model.extract_feat(views[0]), features):
+        assert torch.equal(ours, theirs)
+
+
+def test_train_step_updates_through_the_preprocessor():
+    from mmengine.optim import OptimWrapper
+
+    model = build()
+    views, samples = make_batch()
+    optim_wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+    before = copy.deepcopy(model.backbone.state_dict())
+    log = model.train_step(dict(inputs=views, data_samples=samples), optim_wrapper)
+    assert log['loss'].item() == pytest.approx(
+        sum(log[f'loss_{t}'].item() for t in TERMS), rel=1e-5
+    )
+    assert not torch.equal(before['conv1.weight'], model.backbone.conv1.weight)
+
+
+def test_a_level_that_the_neck_does_not_give_is_named():
+    config = model_config()
+    config['head']['terms'].append(dict(query='p5', key='p5', negatives='own_rank'))
+    with pytest.raises(InputError, match='unknown level p5; the neck gives global, p3, p4'):
+        MODELS.build(config)
+
+
+@pytest.mark.parametrize('size', [100, 63, 48])
+def test_a_size_that_the_strides_do_not_divide_is_named(size):
+    with pytest.raises(InputError, match='multiple of 32'):
+        build().loss(*make_batch(size))
+
+
+def test_views_must_be_two_equal_squares():
+    views, samples = make_batch()
+    for wrong in (views[:1], [views[0], views[1][:2]], [v[..., :32] for v in views]):
+        with pytest.raises(InputError, match='two batches of squares of one size'):
+            build().loss(wrong, samples)
+
+
+@pytest.mark.gpu
+def test_a_step_on_a_gpu_equals_the_one_on_the_cpu():
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    on_cpu = build()
+    on_gpu = copy.deepcopy(on_cpu).cuda()
+    views, samples = make_batch()
+    expected = on_cpu.loss(views, samples)
+    losses = on_gpu.loss([v.cuda() for v in views], [s.cuda() for s in samples])
+    for term in TERMS:
+        assert losses[f'loss_{term}'].item() == pytest.approx(
+            expected[f'loss_{term}'].item(), rel=1e-3
+        )
+
+
+@pytest.mark.gpu
+def test_mixed_precision_on_a_gpu_is_near_full_precision():
+    model = build().cuda()
+    twin = copy.deepcopy(model)
+    views, samples = make_batch()
+    views, samples = [v.cuda() for v in views], [s.cuda() for s in samples]
+    full = total(model.loss(views, samples))
+    with torch.autocast('cuda'):
+        mixed = total(twin.loss(views, samples))
+    mixed.backward()
+    assert mixed.item() == pytest.approx(full.item(), rel=0.02)

@@ -1,0 +1,142 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmcrosscl.errors import InputError
+from mmcrosscl.models import CrossCLHead, info_nce
+from mmcrosscl.models.head import pool_negatives
+from tests.models.builders import make_sample
+
+SIZE, IMAGES, CHANNELS = 64, 3, 8
+GLOBAL = dict(query='global', key='global', negatives='queue')
+
+
+def features(levels=('p3', 'p4'), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    out = {'global': torch.randn(IMAGES, 6, generator=generator)}
+    for level in levels:
+        side = SIZE // 2 ** int(level[1])
+        out[level] = torch.randn(IMAGES, CHANNELS, side, side, generator=generator)
+    return out
+
+
+def regional(query, key, negatives='own_rank', **more):
+    return dict(query=query, key=key, negatives=negatives, **more)
+
+
+def run(terms, levels=('p3', 'p4'), samples=None, size=SIZE):
+    queue = F.normalize(torch.randn(10, 6, generator=torch.Generator().manual_seed(9)), dim=1)
+    samples = samples or [make_sample(SIZE, key_crop=(0.1, 0.0, 0.8, 0.9))] * IMAGES
+    head = CrossCLHead(terms)
+    return head.loss(features(levels, 0), features(levels, 1), queue, samples, size)
+
+
+def test_one_loss_and_accuracy_per_term_in_their_order():
+    losses = run([GLOBAL, regional('p4', 'p3'), regional('p3', 'p4', 'all_ranks')])
+    assert list(losses) == [
+        'loss_global', 'acc_global', 'loss_p4_p3', 'acc_p4_p3', 'loss_p3_p4', 'acc_p3_p4'
+    ]  # fmt: skip
+
+
+def test_query_rows_meet_key_rows_and_the_key_levels_cells():
+    losses = run([regional('p4', 'p3')])
+    sample = make_sample(SIZE, key_crop=(0.1, 0.0, 0.8, 0.9))
+    head = CrossCLHead([regional('p4', 'p3')])
+
+    def rows(maps, level, boxes):
+        return F.normalize(head.region_pooling(maps[level], level, boxes), dim=1)
+
+    query = rows(features(seed=0), 'p4', [sample.query_regions[sample.paired]] * IMAGES)
+    key = rows(features(seed=1), 'p3', [sample.key_regions[sample.paired]] * IMAGES)
+    cells = pool_negatives(features(seed=1)['p3'], SIZE)
+    assert 0 < len(query) < 36 * IMAGES
+    loss, accuracy = info_nce(query, key, cells, 0.2)
+    torch.testing.assert_close(losses['loss_p4_p3'], loss)
+    torch.testing.assert_close(losses['acc_p4_p3'], accuracy)
+
+
+def test_weight_scales_a_term():
+    once = run([regional('p4', 'p4'), GLOBAL])
+    half = run([regional('p4', 'p4', weight=0.5), GLOBAL])
+    torch.testing.assert_close(half['loss_p4_p4'], once['loss_p4_p4'] / 2)
+    torch.testing.assert_close(half['loss_global'], once['loss_global'])
+    torch.testing.assert_close(half['acc_p4_p4'], once['acc_p4_p4'])
+
+
+def test_within_stage_only_and_three_levels_need_no_code():
+    resim = run([GLOBAL, regional('p4', 'p4'), regional('p3', 'p3')])
+    assert {name for name in resim if name.startswith('loss')} == {
+        'loss_global', 'loss_p4_p4', 'loss_p3_p3'
+    }  # fmt: skip
+    levels = ('p3', 'p4', 'p5')
+    three = run([regional(q, k) for q in levels for k in levels], levels)
+    assert sum(name.startswith('loss') for name in three) == 9
+    assert all(torch.isfinite(value) for value in three.values())
+
+
+def test_unpaired_regions_do_not_count():
+    whole = [make_sample(SIZE)] * IMAGES
+    half = [make_sample(SIZE) for _ in range(IMAGES)]
+    for sample in half:
+        sample.paired[18:] = False
+        sample.key_regions[18:] = float('nan')
+    cut = [make_sample(SIZE) for _ in range(IMAGES)]
+    for sample in cut:
+        for name in ('query_regions', 'key_regions', 'paired'):
+            sample.set_field(sample.get(name)[:18], name)
+    term = [regional('p3', 'p4')]
+    torch.testing.assert_close(run(term, samples=half), run(term, samples=cut))
+    assert run(term, samples=half)['loss_p3_p4'] != run(term, samples=whole)['loss_p3_p4']
+
+
+@pytest.mark.parametrize(
+    'size, side, stride', [(224, 3, 1), (384, 4, 2), (480, 5, 2), (96, 1, 1), (64, 1, 1)]
+)
+def test_the_window_of_the_negatives_grows_with_the_view(size, side, stride):
+    feature_map = torch.randn(2, 5, size // 16, size // 16)
+    cells = F.avg_pool2d(feature_map, side, stride)
+    expected = F.normalize(cells.flatten(2).transpose(1, 2).reshape(-1, 5), dim=1)
+    torch.testing.assert_close(pool_negatives(feature_map, size), expected)
+
+
+def test_at_224_there_are_144_and_676_negatives_per_image():
+    assert len(pool_negatives(torch.randn(2, 4, 14, 14), 224)) == 2 * 144
+    assert len(pool_negatives(torch.randn(2, 4, 28, 28), 224)) == 2 * 676
+
+
+def test_half_precision_features_are_contrasted_in_full():
+    half = {name: x.half() for name, x in features().items()}
+    queue = F.normalize(torch.randn(10, 6), dim=1)
+    head = CrossCLHead([GLOBAL, regional('p4', 'p3')])
+    losses = head.loss(half, half, queue, [make_sample(SIZE)] * IMAGES, SIZE)
+    assert {value.dtype for value in losses.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    'terms, message',
+    [
+        ([regional('p4', 'c3')], "unknown level 'c3'"),
+        ([], 'give at least one, and each once'),
+        ([GLOBAL, GLOBAL], 'give at least one, and each once'),
+        ([regional('p4', 'global')], '"global" meets "global"'),
+        ([regional('p4', 'p3', 'queue')], 'a pyramid level meets a pyramid level'),
+        ([regional('p4', 'p3', 'everywhere')], '"all_ranks" or "own_rank"'),
+        ([dict(query='p4', key='p3')], 'unknown or missing fields'),
+        ([regional('p4', 'p3', wieght=2)], 'unknown or missing fields'),
+    ],
+)
+def test_bad_terms_are_named(terms, message):
+    with pytest.raises(InputError, match=message):
+        CrossCLHead(terms)
+
+
+def test_a_size_that_the_strides_do_not_divide_is_named():
+    with pytest.raises(InputError, match='view size 63 is not a multiple of the strides'):
+        run([regional('p4', 'p3')], size=63)
+
+
+def test_samples_without_regions_are_named():
+    sample = make_sample(SIZE)
+    del sample.key_regions
+    with pytest.raises(InputError, match="no 'key_regions'.*mmcrosscl.RegionPairs"):
+        run([regional('p4', 'p3')], samples=[sample] * IMAGES)

@@ -1,0 +1,90 @@
+import math
+
+import pytest
+import torch
+from mmdet.models.necks import FPN
+from torch import nn
+
+from mmcrosscl.errors import InputError
+from mmcrosscl.models import CrossCLNeck
+
+
+def stages(channels=(8, 16, 32), size=64, images=2):
+    first = 6 - len(channels)
+    return [
+        torch.randn(images, c, size // 2 ** (first + i), size // 2 ** (first + i))
+        for i, c in enumerate(channels)
+    ]
+
+
+@pytest.mark.parametrize('norm_cfg', [None, dict(type='BN')])
+def test_mmdetections_fpn_loads_it_and_gives_the_same_levels(norm_cfg):
+    neck = CrossCLNeck((8, 16, 32), out_channels=12, norm_cfg=norm_cfg)
+    neck.init_weights()
+    fpn = FPN([4, 8, 16, 32], out_channels=12, num_outs=5, norm_cfg=norm_cfg)
+    pyramid = {k: v for k, v in neck.state_dict().items() if not k.startswith('projection')}
+    report = fpn.load_state_dict(pyramid, strict=False)
+    assert not report.unexpected_keys
+    c2, *rest = stages((4, 8, 16, 32))
+    _, p3, p4, *_ = fpn((c2, *rest))
+    features = neck(rest)
+    torch.testing.assert_close(features['p3'], p3)
+    torch.testing.assert_close(features['p4'], p4)
+
+
+def test_the_global_vector_is_the_projection_of_the_mean_of_c5():
+    neck = CrossCLNeck((8, 16, 32), hid_channels=24, feat_dim=6)
+    maps = stages()
+    first, _, last = neck.projection.mlp
+    expected = last(torch.relu(first(maps[-1].mean(dim=(2, 3)))))
+    torch.testing.assert_close(neck(maps)['global'], expected)
+
+
+def test_weights_start_as_caffe2s_xavier():
+    neck = CrossCLNeck()
+    neck.init_weights()
+    for module in neck.modules():
+        if isinstance(module, nn.Conv2d):
+            bound = math.sqrt(3 / module.weight[0].numel())
+            assert module.weight.abs().max() <= bound
+            assert module.weight.detach().std() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+            assert torch.equal(module.bias, torch.zeros_like(module.bias))
+
+
+def test_norm_takes_the_place_of_biases():
+    neck = CrossCLNeck(norm_cfg=dict(type='BN'))
+    convs = [m for m in neck.modules() if isinstance(m, nn.Conv2d)]
+    norms = [m for m in neck.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(convs) == len(norms) == 5
+    assert all(conv.bias is None for conv in convs)
+
+
+def test_other_levels_need_no_code():
+    neck = CrossCLNeck((4, 8, 16, 32), levels=('p5', 'p2'), out_channels=12)
+    features = neck(stages((4, 8, 16, 32)))
+    assert {k: v.shape[-1] for k, v in features.items() if k != 'global'} == {'p5': 2, 'p2': 16}
+
+
+def test_an_unknown_level_is_named():
+    with pytest.raises(InputError, match="unknown level 'p2'.*give p3, p4, p5"):
+        CrossCLNeck(levels=('p4', 'p2'))
+
+
+@pytest.mark.parametrize(
+    'maps',
+    [
+        stages()[:2],
+        stages((8, 16, 33)),
+        [*stages()[:2], torch.randn(2, 32)],
+    ],
+)
+def test_stages_that_it_was_not_built_for_are_named(maps):
+    neck = CrossCLNeck((8, 16, 32), out_channels=12)
+    with pytest.raises(InputError, match='the backbone gives .* but the neck wants'):
+        neck(maps)
+
+
+def test_a_size_that_the_strides_do_not_divide_is_named():
+    maps = [torch.randn(1, c, s, s) for c, s in ((8, 30), (16, 15), (32, 8))]
+    with pytest.raises(InputError, match='multiple of 32'):
+        CrossCLNeck((8, 16, 32), out_channels=12)(maps)

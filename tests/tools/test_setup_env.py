@@ -1,0 +1,53 @@
+"""Set-up names what is missing before it writes anything."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+
+def setup(folder, **environment):
+    (folder / 'tools').mkdir()
+    shutil.copy('tools/setup_env.sh', folder / 'tools')
+    return subprocess.run(
+        [folder / 'tools/setup_env.sh'], capture_output=True, text=True,
+        env={**os.environ, **environment}, timeout=60,
+    )  # fmt: skip
+
+
+def script(path, text):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('#!/bin/sh\n' + text)
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_all_that_is_missing_is_named_at_once(tmp_path):
+    done = setup(tmp_path, PYTHON='/no/python', CXX='/no/compiler')
+    assert done.returncode == 1
+    assert (
+        '[setup] missing: Python: /no/python does not run; apt-get install python3' in done.stderr
+    )
+    assert '[setup] missing: C++17 compiler: /no/compiler does not compile; apt' in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['tools']
+
+
+def test_an_old_python_is_named(tmp_path):
+    old = script(tmp_path / 'bin/python', 'echo 3.9\n')
+    done = setup(tmp_path, PYTHON=old)
+    assert done.returncode == 1
+    assert f'Python 3.11 or 3.12: {old} is 3.9; name another: make PYTHON=' in done.stderr
+
+
+def test_too_small_a_disk_is_named(tmp_path):
+    script(tmp_path / 'bin/df', 'echo header\necho "disk 9 9 2097152 9 /"\n')
+    done = setup(tmp_path, PATH=f'{tmp_path}/bin:{os.environ["PATH"]}')
+    assert done.returncode == 1
+    assert 'missing: disk: 10 GB are needed' in done.stderr and '2 GB are free' in done.stderr
+
+
+@pytest.mark.parametrize('words', [['help'], []])
+def test_make_says_what_it_can_do(words):
+    done = subprocess.run(['make', *words], capture_output=True, text=True)
+    assert done.returncode == 0 and 'make demo [DATA=/my/photos]' in done.stdout

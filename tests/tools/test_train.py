@@ -1,0 +1,217 @@
+"""The command lines, as a user calls them."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmcrosscl.datasets.demo_photos import write_demo_photos
+
+SMALL = [
+    'model.queue_len=16', 'model.backbone.depth=18', 'model.neck.in_channels=[128,256,512]',
+    'model.neck.hid_channels=32', 'model.neck.out_channels=16', 'randomness.seed=0',
+    'train_dataloader.batch_size=4', 'train_dataloader.num_workers=1',
+    'train_dataloader.dataset.pipeline.2.scale=64', 'default_hooks.logger.interval=1',
+]  # fmt: skip
+CONFIG = 'configs/crosscl/r50_8xb32_folder.py'
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data') / 'photos'
+    write_demo_photos(folder, count=16)
+    return folder
+
+
+def call(*command, timeout=300):
+    environment = {**os.environ, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1'}
+    return subprocess.run(
+        [str(word) for word in command],
+        capture_output=True, text=True, timeout=timeout, env=environment,
+    )  # fmt: skip
+
+
+def train(work_dir, photos, *arguments, options=(), config=CONFIG, launch=None):
+    launch = launch or [sys.executable, 'tools/train.py', config]
+    data = [f'train_dataloader.dataset.data_root={photos}'] if photos else []
+    return call(
+        *launch, '--work-dir', work_dir, *arguments, '--cfg-options', *SMALL, *data, *options
+    )
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+def losses(work_dir):
+    logs = sorted(Path(work_dir).glob('*/*.log'))
+    return [
+        (int(epoch), float(loss))
+        for log in logs
+        for epoch, loss in re.findall(
+            r'Epoch\(train\)\s+\[(\d+)\].*? loss: ([\d.]+)', log.read_text()
+        )
+    ]
+
+
+def test_training_shows_an_eta_and_the_terms_and_can_be_resumed(tmp_path, photos):
+    done = train(tmp_path, photos, options=['train_cfg.max_epochs=1'])
+    assert done.returncode == 0, done.stderr
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    for word in ('eta: ', 'loss_global: ', 'loss_p4_p3: ', 'acc_p4_p3: '):
+        assert word in log
+    assert (tmp_path / 'epoch_1.pth').exists()
+
+    done = train(tmp_path, photos, '--resume', options=['train_cfg.max_epochs=2'])
+    assert done.returncode == 0, done.stderr
+    assert [epoch for epoch, _ in losses(tmp_path)] == [1] * 4 + [2] * 4
+    saved = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
+    assert saved['state_dict']['key_encoder.steps'].item() == 8
+    assert saved['state_dict']['queue.pointer'].item() == 32 % 16
+
+
+def test_two_processes_train_over_gloo(tmp_path, photos, monkeypatch):
+    monkeypatch.setenv('PORT', str(free_port()))
+    done = train(
+        tmp_path, photos, options=['train_cfg.max_epochs=1'],
+        launch=['tools/dist_train.sh', CONFIG, 2],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(losses(tmp_path)) == 2  # 16 images over 2 × 4
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert 'Distributed training: True' in log and 'GPU number: 2' in log
+    saved = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)
+    assert saved['state_dict']['queue.pointer'].item() == 16 % 16
+
+
+def test_an_error_in_one_process_ends_all(tmp_path, monkeypatch):
+    monkeypatch.setenv('PORT', str(free_port()))
+    done = train(tmp_path, tmp_path / 'gone', launch=['tools/dist_train.sh', CONFIG, 2])
+    assert done.returncode != 0
+    assert 'gone does not exist; set data_root' in done.stderr.replace('gone/', 'gone')
+
+
+def test_the_learning_rate_follows_the_batch(tmp_path, photos):
+    done = train(tmp_path, photos, '--auto-scale-lr', options=['train_cfg.max_epochs=1'])
+    assert done.returncode == 0, done.stderr
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert 'lr: 4.6875e-04' in log  # 0.03 · 4 / 256
+
+
+BROKEN = {
+    'momentum=0': (['model.momentum=0'], 'momentum is 0; it must be above 0'),
+    'temperature=0': (['model.head.loss.temperature=0'], 'temperature is 0; it must be above 0'),
+    'level': (["model.neck.levels=['p4','q3']"], "unknown level 'q3'"),
+    'size': (['train_dataloader.dataset.pipeline.2.scale=100'], 'that is a multiple of 32'),
+}
+
+
+@pytest.mark.parametrize('name', BROKEN)
+def test_a_bad_setting_is_one_sentence_and_a_failure(tmp_path, photos, name):
+    options, message = BROKEN[name]
+    done = train(tmp_path, photos, options=options)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith('error: ') and message in last
+    assert 'Traceback' not in done.stderr
+    assert not list(tmp_path.glob('*.pth'))
+
+
+def test_a_folder_of_broken_images_is_one_sentence_and_a_failure(tmp_path):
+    (tmp_path / 'photos').mkdir()
+    for i in range(4):
+        (tmp_path / f'photos/{i}.jpg').write_bytes(b'text')
+    done = train(tmp_path / 'work', tmp_path / 'photos')
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert re.fullmatch(
+        r'error: \d+ images in a row cannot be read, the last one .*; check .*', last
+    )
+
+
+@pytest.mark.parametrize('words', [['--amp'], ['--launcher', 'slurm']])
+@pytest.mark.skipif(torch.cuda.is_available(), reason='says what cannot be had without a GPU')
+def test_what_needs_a_gpu_is_said(tmp_path, photos, words):
+    done = train(tmp_path, photos, *words)
+    assert done.returncode == 1
+    assert re.search(r'^error: .* none is found', done.stderr, re.MULTILINE)
+
+
+def test_a_missing_config_is_named(tmp_path):
+    done = train(tmp_path, None, config='configs/none.py')
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith(
+        'error: config configs/none.py does not exist; see configs/crosscl/'
+    )
+
+
+def test_launchers_say_how_they_are_used():
+    for script in ('tools/dist_train.sh', 'tools/slurm_train.sh'):
+        done = call(script)
+        assert done.returncode == 2 and f'usage: {script} ' in done.stderr
+
+
+def test_slurm_starts_a_task_per_gpu(tmp_path, monkeypatch):
+    srun = tmp_path / 'srun'
+    srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    srun.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
+    monkeypatch.setenv('GPUS', '16')
+    monkeypatch.setenv('SRUN_ARGS', '--time=1:00 --mem=0')
+    done = call('tools/slurm_train.sh', 'gpu', 'job', CONFIG, 'work dir', '--resume')
+    words = done.stdout.splitlines()
+    assert words[:7] == [
+        '--partition=gpu', '--job-name=job', '--gres=gpu:8', '--ntasks=16', '--ntasks-per-node=8',
+        '--cpus-per-task=8', '--kill-on-bad-exit=1',
+    ]  # fmt: skip
+    assert words[7:9] == ['--time=1:00', '--mem=0']
+    assert words[-6:] == [CONFIG, '--work-dir', 'work dir', '--launcher', 'slurm', '--resume']
+
+
+def test_mmdetection_configs_train_too(tmp_path):
+    """A detector of MMDetection on its own kind of config, from images and boxes made here."""
+    import json
+
+    write_demo_photos(tmp_path / 'photos', count=2)
+    images, annotations = [], []
+    for i, path in enumerate(sorted((tmp_path / 'photos').rglob('*.jpg'))):
+        images.append(dict(id=i, file_name=str(path), width=160, height=160))
+        annotations.append(
+            dict(id=i, image_id=i, category_id=1, bbox=[20, 20, 60, 60], area=3600, iscrowd=0)
+        )
+    (tmp_path / 'labels.json').write_text(
+        json.dumps(
+            dict(images=images, annotations=annotations, categories=[dict(id=1, name='thing')])
+        )
+    )
+    config = tmp_path / 'detector.py'
+    config.write_text(f"""
+_base_ = ['mmdet::_base_/models/retinanet_r50_fpn.py', 'mmdet::_base_/default_runtime.py']
+model = dict(
+    backbone=dict(depth=18, init_cfg=None, norm_eval=False, frozen_stages=-1),
+    neck=dict(in_channels=[64, 128, 256, 512], out_channels=16),
+    bbox_head=dict(num_classes=1, in_channels=16, feat_channels=16),
+)
+train_dataloader = dict(
+    batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(type='CocoDataset', ann_file='{tmp_path}/labels.json',
+                 metainfo=dict(classes=('thing',)),
+                 pipeline=[dict(type='LoadImageFromFile'),
+                           dict(type='LoadAnnotations', with_bbox=True),
+                           dict(type='Resize', scale=(64, 64), keep_ratio=False),
+                           dict(type='PackDetInputs')]))
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1)
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.001))
+default_hooks = dict(logger=dict(interval=1))
+""")
+    done = call(sys.executable, 'tools/train.py', config, '--work-dir', tmp_path / 'work')
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'work/epoch_1.pth').exists()
+    assert 'loss_bbox: ' in next((tmp_path / 'work').glob('*/*.log')).read_text()

@@ -1,0 +1,35 @@
+"""A whole training config that runs in seconds."""
+
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmcrosscl.datasets.demo_photos import write_demo_photos
+
+CONFIG = 'configs/crosscl/r50_8xb32_folder.py'
+# for `--cfg-options`: the published config on few images with a small model
+SMALL = dict(
+    model=dict(
+        queue_len=16,
+        backbone=dict(depth=18),
+        neck=dict(in_channels=[128, 256, 512], hid_channels=32, out_channels=16),
+    ),
+    default_hooks=dict(logger=dict(interval=1)),
+    randomness=dict(seed=0),
+)
+
+
+def tiny_config(folder: Path, epochs: int = 1, images: int = 8, workers: int = 0) -> Config:
+    """The folder config on a few photographs, ResNet-18 and views of 64; writes to folder/work."""
+    if not (folder / 'photos').exists():
+        write_demo_photos(folder / 'photos', count=images)
+    cfg = Config.fromfile(CONFIG)
+    cfg.merge_from_dict(SMALL)
+    cfg.train_dataloader.update(
+        batch_size=images // 2, num_workers=workers, persistent_workers=workers > 0
+    )
+    cfg.train_dataloader.dataset.data_root = str(folder / 'photos')
+    cfg.train_dataloader.dataset.pipeline[2].scale = 64
+    cfg.train_cfg.max_epochs = epochs
+    cfg.work_dir = str(folder / 'work')
+    return cfg
