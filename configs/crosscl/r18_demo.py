@@ -2,7 +2,7 @@
 _base_ = './r50_8xb32.py'
 
 model = dict(
-    queue_len=2048,
+    queue_len=512,
     backbone=dict(depth=18),
     neck=dict(in_channels=[128, 256, 512], hid_channels=512),
 )
@@ -19,13 +19,13 @@ train_dataloader = dict(
 
 optim_wrapper = dict(optimizer=dict(lr=0.03))
 param_scheduler = [
-    dict(type='CosineAnnealingLR', T_max=300, begin=0, end=300, by_epoch=False),
+    dict(type='CosineAnnealingLR', T_max=240, begin=0, end=240, by_epoch=False),
 ]
-train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=300)
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=240)
 
 default_hooks = dict(
     logger=dict(interval=10),
-    checkpoint=dict(by_epoch=False, interval=100),
+    checkpoint=dict(by_epoch=False, interval=80),
 )
 log_processor = dict(by_epoch=False, window_size=10)
 randomness = dict(seed=0)

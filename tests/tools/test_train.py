@@ -202,7 +202,7 @@ model = dict(
 train_dataloader = dict(
     batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(type='CocoDataset', ann_file='{tmp_path}/labels.json',
-                 metainfo=dict(classes=('thing',)),
+                 metainfo=dict(classes=('thing',)), data_prefix=dict(img=''),
                  pipeline=[dict(type='LoadImageFromFile'),
                            dict(type='LoadAnnotations', with_bbox=True),
                            dict(type='Resize', scale=(64, 64), keep_ratio=False),
