@@ -1,5 +1,6 @@
 """A whole training config that runs in seconds."""
 
+import uuid
 from pathlib import Path
 
 from mmengine.config import Config
@@ -32,4 +33,6 @@ def tiny_config(folder: Path, epochs: int = 1, images: int = 8, workers: int = 0
     cfg.train_dataloader.dataset.pipeline[2].scale = 64
     cfg.train_cfg.max_epochs = epochs
     cfg.work_dir = str(folder / 'work')
+    # mmengine would give runs of one second one log
+    cfg.experiment_name = str(uuid.uuid4())
     return cfg

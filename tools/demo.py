@@ -1,6 +1,7 @@
 """Pre-train a small CrossCL on a folder of photographs in a few minutes."""
 
 import argparse
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -46,7 +47,7 @@ def main() -> None:
         plot_loss_curves(work_dir, picture)
     except InputError as error:
         sys.exit(f'error: {sentence(error)}')
-    checkpoint = Path((work_dir / 'last_checkpoint').read_text())
+    checkpoint = work_dir / Path((work_dir / 'last_checkpoint').read_text()).name
     log = next(work_dir.glob('*/*.log'))
     print(f"""
 Pre-trained a small CrossCL on {data}.
@@ -55,7 +56,7 @@ Pre-trained a small CrossCL on {data}.
   loss curves  {picture}
 Next: the published model on a folder of yours, on one GPU
   .venv/bin/python tools/train.py configs/crosscl/r50_8xb32_folder.py --auto-scale-lr \\
-      --cfg-options train_dataloader.dataset.data_root={data}""")
+      --cfg-options train_dataloader.dataset.data_root={shlex.quote(str(data))}""")
 
 
 if __name__ == '__main__':

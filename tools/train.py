@@ -70,6 +70,8 @@ def load_config(args: argparse.Namespace) -> Config:
             )
         cfg.auto_scale_lr.enable = True
     if args.resume is not None:
+        if args.resume != 'auto' and '://' not in args.resume and not Path(args.resume).is_file():
+            raise InputError(f'--resume: checkpoint {args.resume} does not exist')
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     return cfg

@@ -1,6 +1,7 @@
 """Builds a runner from a config on whatever machine this is."""
 
 import torch
+from mmcv.ops import get_compiling_cuda_version
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -20,9 +21,15 @@ def build_runner(cfg: Config) -> Runner:
         Runner: Ready for ``train()``.
 
     Raises:
-        InputError: If mixed precision is asked for without a GPU.
+        InputError: If mixed precision is asked for without a GPU, or mmcv's ops cannot use the GPU.
     """
-    if not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        if get_compiling_cuda_version() == 'not available':
+            raise InputError(
+                "mmcv's ops were compiled without CUDA; run `make setup CUDA=1`, or train without "
+                'the GPU: CUDA_VISIBLE_DEVICES=-1'
+            )
+    else:
         if cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper':
             raise InputError('mixed precision needs a GPU, and none is found; leave --amp away')
         if cfg.get('launcher', 'none') != 'none':

@@ -32,7 +32,8 @@ class CrossCL(BaseSelfSupervisor):
         init_cfg (dict, optional): Defaults to None.
 
     Raises:
-        InputError: If the head contrasts a level that the neck does not give.
+        InputError: If the head contrasts a level that the neck does not give, or the queue's keys
+            have another length than the neck's global vector.
     """
 
     def __init__(
@@ -47,8 +48,18 @@ class CrossCL(BaseSelfSupervisor):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(
-            backbone, neck, head, data_preprocessor=data_preprocessor, init_cfg=init_cfg
+            backbone,
+            neck,
+            head,
+            # named with its scope, so that it is found from MMDetection's too
+            data_preprocessor=data_preprocessor or dict(type='mmpretrain.SelfSupDataPreprocessor'),
+            init_cfg=init_cfg,
         )
+        if feat_dim != self.neck.feat_dim:
+            raise InputError(
+                f'feat_dim is {feat_dim} for the queue and {self.neck.feat_dim} for the neck; set '
+                'both to the same length'
+            )
         given = {'global', *self.neck.levels}
         if unknown := sorted(self.head.levels - given):
             raise InputError(

@@ -158,6 +158,10 @@ class CrossCLHead(BaseModule):
                 )
                 losses[f'loss_{term.name}'] = term.weight * loss
                 losses[f'acc_{term.name}'] = accuracy
+            # what is a key alone still needs a place in the graph: between ranks every parameter's
+            # gradient is waited for
+            for name in query.keys() - queries.keys():
+                losses[f'loss_{term.name}'] = losses[f'loss_{term.name}'] + query[name][:0].sum()
         return losses
 
     def _vectors(

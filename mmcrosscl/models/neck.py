@@ -49,6 +49,7 @@ class CrossCLNeck(BaseModule):
         super().__init__(init_cfg)
         self.in_channels = tuple(in_channels)
         self.levels = tuple(levels)
+        self.feat_dim = feat_dim
         # the i of MMDetection's FPN over C2–C5, for each stage from shallow to deep
         places = [str(3 - depth) for depth in reversed(range(len(self.in_channels)))]
         known = {f'p{int(place) + 2}': place for place in places}

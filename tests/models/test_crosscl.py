@@ -129,6 +129,32 @@ def test_train_step_updates_through_the_preprocessor():
     assert not torch.equal(before['conv1.weight'], model.backbone.conv1.weight)
 
 
+def test_a_level_that_is_a_key_alone_leaves_no_parameter_without_gradient():
+    config = model_config()
+    config['head']['terms'] = [dict(query='p3', key='p4', negatives='own_rank')]
+    model = MODELS.build(config).train()
+    losses = model.loss(*make_batch())
+    total(losses).backward()
+    assert all(p.grad is not None for p in model.neck.parameters())
+    assert model.neck.fpn_convs['2'].conv.weight.grad.abs().sum() == 0
+
+
+def test_it_is_built_from_a_config_of_mmdetection():
+    from mmdet.registry import MODELS as MMDET_MODELS
+    from mmengine.registry import DefaultScope
+
+    config = model_config()
+    del config['data_preprocessor']
+    config['type'] = 'mmcrosscl.CrossCL'
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        assert type(MMDET_MODELS.build(config)).__name__ == 'CrossCL'
+
+
+def test_lengths_of_queue_and_global_vector_must_agree():
+    with pytest.raises(InputError, match='feat_dim is 64 for the queue and 128 for the neck'):
+        build(feat_dim=64)
+
+
 def test_a_level_that_the_neck_does_not_give_is_named():
     config = model_config()
     config['head']['terms'].append(dict(query='p5', key='p5', negatives='own_rank'))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import socket
 import subprocess
 import sys
@@ -114,13 +115,17 @@ BROKEN = {
 
 
 @pytest.mark.parametrize('name', BROKEN)
-def test_a_bad_setting_is_one_sentence_and_a_failure(tmp_path, photos, name):
+def test_a_bad_setting_is_one_sentence_and_a_failure(tmp_path, photos, name, monkeypatch):
     options, message = BROKEN[name]
-    done = train(tmp_path, photos, options=options)
-    assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith('error: ') and message in last
-    assert 'Traceback' not in done.stderr
+    command = ['tools/train.py', CONFIG, '--work-dir', str(tmp_path), '--cfg-options', *SMALL]
+    command += [f'train_dataloader.dataset.data_root={photos}', *options]
+    monkeypatch.setattr(sys, 'argv', command)
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path('tools/train.py', run_name='__main__')
+    # text as an exit code is printed to stderr, and the status is 1
+    assert caught.value.code.startswith('error: ') and message in caught.value.code
+    assert '\n' not in caught.value.code
     assert not list(tmp_path.glob('*.pth'))
 
 
@@ -150,6 +155,12 @@ def test_a_missing_config_is_named(tmp_path):
     assert done.stderr.strip().endswith(
         'error: config configs/none.py does not exist; see configs/crosscl/'
     )
+
+
+def test_a_missing_checkpoint_is_named(tmp_path, photos):
+    done = train(tmp_path, photos, '--resume', 'none.pth')
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith('error: --resume: checkpoint none.pth does not exist')
 
 
 def test_launchers_say_how_they_are_used():
