@@ -54,9 +54,9 @@ Pre-trained a small CrossCL on {data}.
   checkpoint   {checkpoint}
   log          {log}
   loss curves  {picture}
-Next: the published model on a folder of yours, on one GPU
-  .venv/bin/python tools/train.py configs/crosscl/r50_8xb32_folder.py --auto-scale-lr \\
-      --cfg-options train_dataloader.dataset.data_root={shlex.quote(str(data))}""")
+Next: the published model on images of yours, on one GPU
+  ln -s {shlex.quote(str(data.resolve()))} data/photos
+  .venv/bin/python tools/train.py configs/crosscl/r50_8xb32_folder.py --auto-scale-lr""")
 
 
 if __name__ == '__main__':

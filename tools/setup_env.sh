@@ -38,10 +38,24 @@ if [ ${#missing[@]} -gt 0 ]; then
   exit 1
 fi
 
+ticker=
+trap '[ -z "$ticker" ] || kill "$ticker" 2>/dev/null' EXIT
+tick() { # a sign of life every minute; `read` waits without a process that could stay behind
+  local minutes=0
+  while kill -0 $$ 2>/dev/null; do
+    read -rt 60 <> <(:) || true
+    minutes=$((minutes + 1))
+    say "  still at it after $minutes min"
+  done
+}
 step() { # a sentence, then a command whose output goes to the log
   say "$1"
   shift
+  tick &
+  ticker=$!
   "$@" >>"$log" 2>&1 || { tail -n 25 "$log" >&2; fail "that failed; all of its output is in $log"; }
+  kill "$ticker" && wait "$ticker" 2>/dev/null || true
+  ticker=
 }
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
 
@@ -72,7 +86,7 @@ wanted=$([ "$cuda" = 1 ] && echo cuda || echo cpu)
 if [ "$(ops)" != "$wanted" ]; then
   # pip's cache does not know for which device a wheel was built
   extra=$([ "$cuda" = 1 ] && echo --no-cache-dir || true)
-  step "Compiling mmcv's ops for the ${wanted^^} (2/4): a quarter of an hour on two cores the first time, seconds from pip's cache after that" \
+  step "Compiling mmcv's ops for the ${wanted^^} (2/4): a quarter of an hour or more on two cores the first time, seconds from pip's cache after that" \
     env MMCV_WITH_OPS=1 FORCE_CUDA="$cuda" "$venv/bin/python" -m pip --disable-pip-version-check --no-input install \
     --no-build-isolation --force-reinstall --no-deps $extra -r requirements/mmcv.txt
 fi

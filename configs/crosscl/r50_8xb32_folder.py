@@ -1,5 +1,4 @@
-# Any folder of images, at any depth; put yours at data/photos or say where it is:
-# --cfg-options train_dataloader.dataset.data_root=/my/photos
+# Any folder of images, at any depth: ln -s /my/photos data/photos
 _base_ = './r50_8xb32.py'
 
 train_dataloader = dict(
