@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from mmengine.dist import broadcast_object_list
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
@@ -44,8 +45,13 @@ class MultiScaleHook(Hook):
                 'dataset; add it or take the hook out of custom_hooks'
             )
 
+        # with diff_rank_seed every rank has a seed of its own
+        seed = [runner.seed]
+        broadcast_object_list(seed)
+        self._seed = seed[0]
+
     def before_train_epoch(self, runner: Runner) -> None:
-        scale = self.scale_at(runner.epoch, runner.max_epochs, runner.seed)
+        scale = self.scale_at(runner.epoch, runner.max_epochs, self._seed)
         for transform in self._crops:
             transform.set_scale(scale)
         runner.logger.info(f'Views are {scale} pixels wide in epoch {runner.epoch + 1}.')

@@ -78,18 +78,28 @@ def test_training_shows_an_eta_and_the_terms_and_can_be_resumed(tmp_path, photos
     assert saved['state_dict']['queue.pointer'].item() == 32 % 16
 
 
-def test_two_processes_train_over_gloo(tmp_path, photos, monkeypatch):
+def test_two_processes_train_over_gloo_with_one_view_size_for_both(tmp_path, photos, monkeypatch):
     monkeypatch.setenv('PORT', str(free_port()))
     done = train(
-        tmp_path, photos, options=['train_cfg.max_epochs=1'],
-        launch=['tools/dist_train.sh', CONFIG, 2],
-    )  # fmt: skip
+        tmp_path,
+        photos,
+        options=[
+            'train_cfg.max_epochs=4',
+            'train_dataloader.dataset.data_prefix=',
+            'custom_hooks.1.scales=[32,64]',
+            # a size of its own per rank would end in a hang or an error
+            'randomness.diff_rank_seed=True',
+            'randomness.seed=1',
+        ],
+        launch=['tools/dist_train.sh', 'configs/crosscl/r50_8xb32_multi-scale_in1k.py', 2],
+    )
     assert done.returncode == 0, done.stderr
-    assert len(losses(tmp_path)) == 2  # 16 images over 2 × 4
+    assert len(losses(tmp_path)) == 4 * 2  # 16 images over 2 × 4
     log = next(tmp_path.glob('*/*.log')).read_text()
     assert 'Distributed training: True' in log and 'GPU number: 2' in log
-    saved = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)
-    assert saved['state_dict']['queue.pointer'].item() == 16 % 16
+    assert set(re.findall(r'Views are (\d+) pixels', log)) == {'32', '64'}
+    saved = torch.load(tmp_path / 'epoch_4.pth', weights_only=False)
+    assert saved['state_dict']['key_encoder.steps'].item() == 8
 
 
 def test_an_error_in_one_process_ends_all(tmp_path, monkeypatch):
