@@ -31,7 +31,10 @@ def check_requirements() -> None:
     """Raise ImportError, one sentence with the mend, unless the mm* packages fit this release."""
     for name, (distributions, oldest, newest) in REQUIRED.items():
         version = _installed_version(distributions)
-        mend = f'run: pip install "{distributions[0]}>={oldest},<{newest}"'
+        how = (
+            'MMCV_WITH_OPS=1 pip install --no-build-isolation' if name == 'mmcv' else 'pip install'
+        )
+        mend = f'run: {how} "{distributions[0]}>={oldest},<{newest}"'
         if version is None:
             raise ImportError(f'mmcrosscl needs {name}, which is not installed; {mend}')
         if not Version(oldest) <= Version(version) < Version(newest):

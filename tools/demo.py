@@ -6,14 +6,16 @@ import sys
 import time
 from pathlib import Path
 
+try:
+    from mmcrosscl.datasets.demo_photos import write_demo_photos
+    from mmcrosscl.engine import build_runner
+    from mmcrosscl.errors import InputError, sentence
+    from mmcrosscl.visualization import plot_loss_curves
+except ImportError as error:
+    sys.exit(f'error: {error}')
 from mmengine.config import Config
 
-from mmcrosscl.datasets.demo_photos import write_demo_photos
-from mmcrosscl.engine import build_runner
-from mmcrosscl.errors import InputError, sentence
-from mmcrosscl.visualization import plot_loss_curves
-
-CONFIG = Path('configs/crosscl/r18_demo.py')
+CONFIG = Path(__file__).parents[1] / 'configs/crosscl/r18_demo.py'
 PHOTOS = Path('data/demo_photos')
 
 
@@ -55,7 +57,7 @@ Pre-trained a small CrossCL on {data}.
   log          {log}
   loss curves  {picture}
 Next: the published model on images of yours, on one GPU
-  ln -s {shlex.quote(str(data.resolve()))} data/photos
+  mkdir -p data && ln -sfn {shlex.quote(str(data.resolve()))} data/photos
   .venv/bin/python tools/train.py configs/crosscl/r50_8xb32_folder.py --auto-scale-lr""")
 
 

@@ -4,8 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmcrosscl.errors import InputError
-from mmcrosscl.visualization import plot_loss_curves
+try:
+    from mmcrosscl.errors import InputError
+    from mmcrosscl.visualization import plot_loss_curves
+except ImportError as error:
+    sys.exit(f'error: {error}')
 
 
 def main() -> None:

@@ -25,7 +25,9 @@ else
   headers=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
   [ -f "$headers/Python.h" ] || missing+=("Python's C headers ($headers/Python.h): apt-get install python3-dev")
 fi
-if ! echo 'int main() {}' | "${CXX:-g++}" -std=c++17 -x c++ - -o /dev/null 2>/dev/null; then
+# CXX may be several words, as in "ccache g++"
+# shellcheck disable=SC2086
+if ! echo 'int main() {}' | ${CXX:-g++} -std=c++17 -x c++ - -o /dev/null 2>/dev/null; then
   missing+=("C++17 compiler: ${CXX:-g++} does not compile; apt-get install g++, or set CXX")
 fi
 if [ ! -e "$venv/bin/pip" ]; then
@@ -69,7 +71,7 @@ gpu=$("$venv/bin/python" -c 'import torch; print(int(torch.cuda.is_available()))
 cuda=${CUDA:-$([ "$gpu" = 1 ] || [ -n "${TORCH_CUDA_ARCH_LIST:-}" ] && echo 1 || echo 0)}
 if [ "$cuda" = 1 ]; then
   torch_cuda=$("$venv/bin/python" -c 'import torch; print(torch.version.cuda or "none")')
-  nvcc_cuda=$(nvcc --version 2>/dev/null | sed -n 's/.*release \([0-9.]*\),.*/\1/p')
+  nvcc_cuda=$(nvcc --version 2>/dev/null | sed -n 's/.*release \([0-9.]*\),.*/\1/p' || true)
   [ "${nvcc_cuda%%.*}" = "${torch_cuda%%.*}" ] || fail "mmcv's CUDA ops need nvcc of torch's CUDA \
 $torch_cuda, found: ${nvcc_cuda:-no nvcc}; install that toolkit and put nvcc on the PATH, or train on the CPU: make setup CUDA=0"
   [ "$gpu" = 1 ] || [ -n "${TORCH_CUDA_ARCH_LIST:-}" ] || fail "no GPU is visible, so say which to \
@@ -84,19 +86,24 @@ print("cpu" if v() == "not available" else "cuda")' 2>/dev/null || echo none
 }
 wanted=$([ "$cuda" = 1 ] && echo cuda || echo cpu)
 if [ "$(ops)" != "$wanted" ]; then
-  # pip's cache does not know for which device a wheel was built
+  # pip's cache does not know for which device a wheel was built, and mmcv builds for a GPU
+  # wherever it sees one
+  hide=()
+  [ "$cuda" = 1 ] || hide=(CUDA_VISIBLE_DEVICES=)
   extra=$([ "$cuda" = 1 ] && echo --no-cache-dir || true)
   step "Compiling mmcv's ops for the ${wanted^^} (2/4): a quarter of an hour or more on two cores the first time, seconds from pip's cache after that" \
-    env MMCV_WITH_OPS=1 FORCE_CUDA="$cuda" "$venv/bin/python" -m pip --disable-pip-version-check --no-input install \
+    env MMCV_WITH_OPS=1 FORCE_CUDA="$cuda" ${hide[@]+"${hide[@]}"} "$venv/bin/python" -m pip --disable-pip-version-check --no-input install \
     --no-build-isolation --force-reinstall --no-deps $extra -r requirements/mmcv.txt
 fi
 step "Installing mmengine, mmdet, mmpretrain and what they need (3/4)" \
   pip install -r requirements/mmcv.txt -r requirements/mm.txt -r requirements/tests.txt
-step "Installing mmcrosscl itself (4/4)" pip install --no-build-isolation --no-deps -e .
+step "Installing mmcrosscl itself" pip install --no-build-isolation --no-deps -e .
 
-"$venv/bin/python" -c 'import cv2' 2>>"$log" \
-  || fail "OpenCV does not load; on Debian: apt-get install libgl1 libglib2.0-0"
+# the packages ask for both builds of OpenCV, in one folder; the one without windows needs no libGL
+opencv=$("$venv/bin/python" -c 'from importlib.metadata import version; print(version("opencv-python-headless"))')
+step "Letting OpenCV's headless build win (4/4)" \
+  pip install --force-reinstall --no-deps "opencv-python-headless==$opencv"
 "$venv/bin/python" -c 'import mmcrosscl' || fail "mmcrosscl does not load, see above"
-[ "$(ops)" = "$wanted" ] || fail "mmcv's ops do not load; remove $venv and run make setup again"
+[ "$(ops)" = "$wanted" ] || fail "mmcv's ops do not load; run: $venv/bin/pip cache remove onedl_mmcv; rm -r $venv; make setup"
 touch "$venv/.ready"
 say "Ready after $((SECONDS - started)) seconds."

@@ -5,10 +5,12 @@ import os
 import sys
 from pathlib import Path
 
+try:
+    from mmcrosscl.engine import build_runner
+    from mmcrosscl.errors import InputError, sentence
+except ImportError as error:
+    sys.exit(f'error: {error}')
 from mmengine.config import Config, DictAction
-
-from mmcrosscl.engine import build_runner
-from mmcrosscl.errors import InputError, sentence
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,7 +53,11 @@ def parse_args() -> argparse.Namespace:
 def load_config(args: argparse.Namespace) -> Config:
     if not Path(args.config).is_file():
         raise InputError(f'config {args.config} does not exist; see configs/crosscl/')
-    cfg = Config.fromfile(args.config)
+    try:
+        cfg = Config.fromfile(args.config)
+    # a config is a program and may fail as any other
+    except Exception as error:
+        raise InputError(f'config {args.config} cannot be read: {error!r}') from error
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)

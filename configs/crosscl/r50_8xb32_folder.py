@@ -1,4 +1,4 @@
-# Any folder of images, at any depth: ln -s /my/photos data/photos
+# Any folder of images, at any depth: mkdir -p data && ln -sfn /my/photos data/photos
 _base_ = './r50_8xb32.py'
 
 train_dataloader = dict(

@@ -17,8 +17,8 @@ class UnlabelledDataset(CustomDataset):
     Links are followed; files and folders whose names begin with a dot are left out.
 
     Where an image cannot be read, another one is drawn in its place. What was left out travels
-    with the sample that replaces it, as ``skipped_images`` in its meta information, a list of
-    (path, reason); :class:`~mmcrosscl.engine.SkippedImagesHook` counts and logs it.
+    with the packed sample that replaces it, as ``skipped_images`` in its meta information, a list
+    of (path, reason); :class:`~mmcrosscl.engine.SkippedImagesHook` counts and logs it.
 
     Args:
         data_root (str): The folder. Defaults to ''.
@@ -53,13 +53,19 @@ class UnlabelledDataset(CustomDataset):
         """One dict with ``img_path`` per image, in the order of the list or of their paths."""
         folder = self.img_prefix
         if '://' not in folder and not os.path.isdir(folder):
+            state = 'is a file' if os.path.exists(folder.rstrip('/')) else 'does not exist'
             raise InputError(
-                f'image folder {folder} does not exist; set data_root (and data_prefix) of the '
+                f'image folder {folder} {state}; set data_root (and data_prefix) of the '
                 'dataset to a folder of images'
             )
         if self.ann_file and '://' not in self.ann_file and not os.path.isfile(self.ann_file):
             raise InputError(f'image list {self.ann_file} does not exist; correct ann_file')
-        data_list = super().load_data_list()
+        # an empty line of a list names the folder itself
+        data_list = [
+            info
+            for info in super().load_data_list()
+            if info['img_path'].rstrip('/') != folder.rstrip('/')
+        ]
         if not data_list:
             raise InputError(
                 f'{self.ann_file or folder} names no image (at any depth, of the kinds '
@@ -71,20 +77,22 @@ class UnlabelledDataset(CustomDataset):
         folder = self.img_prefix
         if '://' in folder:
             return super()._find_samples()
-        samples, seen = [], set()
-        for parent, folders, files in os.walk(folder, followlinks=True):
+        samples, seen, waiting = [], set(), [folder]
+        while waiting:
+            parent = waiting.pop()
             # a link may lead back up
             identity = os.stat(parent)
             if (identity.st_dev, identity.st_ino) in seen:
-                folders.clear()
                 continue
             seen.add((identity.st_dev, identity.st_ino))
-            folders[:] = [name for name in folders if not name.startswith('.')]
-            samples += [
-                os.path.relpath(os.path.join(parent, name), folder)
-                for name in files
-                if self.is_valid_file(name) and not name.startswith('.')
-            ]
+            for entry in os.scandir(parent):
+                if entry.name.startswith('.'):
+                    continue
+                if entry.is_dir():
+                    waiting.append(entry.path)
+                # a pipe would be waited for
+                elif entry.is_file() and self.is_valid_file(entry.name):
+                    samples.append(os.path.relpath(entry.path, folder))
         return sorted(samples)
 
     def __getitem__(self, idx: int) -> dict:
@@ -101,7 +109,7 @@ class UnlabelledDataset(CustomDataset):
                 skipped.append((error.path, error.reason))
                 idx = self._rand_another()
                 continue
-            if skipped:
+            if skipped and 'data_samples' in sample:
                 sample['data_samples'].set_metainfo(dict(skipped_images=skipped))
             return sample
         raise InputError(

@@ -1,10 +1,12 @@
 """Builds a runner from a config on whatever machine this is."""
 
+import os
+
 import torch
 from mmcv.ops import get_compiling_cuda_version
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import distributed
 
 from mmcrosscl.errors import InputError
@@ -21,8 +23,11 @@ def build_runner(cfg: Config) -> Runner:
         Runner: Ready for ``train()``.
 
     Raises:
-        InputError: If mixed precision is asked for without a GPU, or mmcv's ops cannot use the GPU.
+        InputError: If mixed precision is asked for without a GPU, mmcv's ops cannot use the GPU, or
+            the images do not fill a batch.
     """
+    if cfg.get('launcher', 'none') == 'pytorch' and 'RANK' not in os.environ:
+        raise InputError('--launcher pytorch is for torchrun to give; use tools/dist_train.sh')
     if torch.cuda.is_available():
         if get_compiling_cuda_version() == 'not available':
             raise InputError(
@@ -34,9 +39,19 @@ def build_runner(cfg: Config) -> Runner:
             raise InputError('mixed precision needs a GPU, and none is found; leave --amp away')
         if cfg.get('launcher', 'none') != 'none':
             _gather_without_gpu(cfg)
-    if 'runner_type' in cfg:
-        return RUNNERS.build(cfg)
-    return Runner.from_cfg(cfg)
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name) or {}
+        if loader.get('num_workers') == 0:
+            loader['persistent_workers'] = False
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    loop = runner.train_loop
+    if isinstance(loop, EpochBasedTrainLoop) and len(loop.dataloader) == 0:
+        raise InputError(
+            f'{len(loop.dataloader.dataset)} images do not fill a batch of '
+            f'{loop.dataloader.batch_size} on each of {runner.world_size} processes; give more '
+            'images, a smaller train_dataloader.batch_size or train_dataloader.drop_last=False'
+        )
+    return runner
 
 
 def _gather_without_gpu(cfg: Config) -> None:

@@ -1,5 +1,7 @@
 """Names and counts the image files that could not be read."""
 
+import os
+
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -45,7 +47,9 @@ class SkippedImagesHook(Hook):
             for path, reason in reasons.items():
                 if path not in self._named:
                     self._named.add(path)
+                    # a name need not be text
+                    shown = os.fsencode(path).decode(errors='backslashreplace')
                     runner.logger.warning(
-                        f'Skipped broken image {path} ({reason}); {len(self._named)} so far.'
+                        f'Skipped broken image {shown} ({reason}); {len(self._named)} so far.'
                     )
         self._reasons.clear()

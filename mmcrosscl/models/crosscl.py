@@ -47,12 +47,15 @@ class CrossCL(BaseSelfSupervisor):
         data_preprocessor: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
+        if data_preprocessor is None or isinstance(data_preprocessor, dict):
+            # named with its scope, so that it is found from MMDetection's too
+            default = dict(type='mmpretrain.SelfSupDataPreprocessor')
+            data_preprocessor = {**default, **(data_preprocessor or {})}
         super().__init__(
             backbone,
             neck,
             head,
-            # named with its scope, so that it is found from MMDetection's too
-            data_preprocessor=data_preprocessor or dict(type='mmpretrain.SelfSupDataPreprocessor'),
+            data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
         if feat_dim != self.neck.feat_dim:

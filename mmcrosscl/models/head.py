@@ -48,7 +48,8 @@ def pool_negatives(feature_map: Tensor, view_size: int) -> Tensor:
     """
     side = 1 + view_size // 112
     cells = F.avg_pool2d(feature_map, side, stride=max(side // 2, 1))
-    return F.normalize(cells.permute(0, 2, 3, 1).flatten(0, 2), dim=1)
+    # NCCL gathers contiguous memory only
+    return F.normalize(cells.permute(0, 2, 3, 1).flatten(0, 2), dim=1).contiguous()
 
 
 @MODELS.register_module()
@@ -96,13 +97,13 @@ class CrossCLHead(BaseModule):
             term = Term(**settings)
         except TypeError:
             raise InputError(
-                f'term {dict(settings)} has unknown or missing fields; give query, key, negatives '
+                f'term {settings} has unknown or missing fields; give query, key, negatives '
                 'and, if not 1, weight'
             ) from None
         is_global = {term.query == GLOBAL, term.key == GLOBAL, term.negatives == QUEUE}
         if len(is_global) > 1 or term.negatives not in (QUEUE, ALL_RANKS, OWN_RANK):
             raise InputError(
-                f'term {dict(settings)}: "global" meets "global" with negatives "queue", and a '
+                f'term {settings}: "global" meets "global" with negatives "queue", and a '
                 'pyramid level meets a pyramid level with negatives "all_ranks" or "own_rank"'
             )
         return term
@@ -160,8 +161,10 @@ class CrossCLHead(BaseModule):
                 losses[f'acc_{term.name}'] = accuracy
             # what is a key alone still needs a place in the graph: between ranks every parameter's
             # gradient is waited for
-            for name in query.keys() - queries.keys():
-                losses[f'loss_{term.name}'] = losses[f'loss_{term.name}'] + query[name][:0].sum()
+            first = f'loss_{self.terms[0].name}'
+            for name in query:
+                if name not in queries:
+                    losses[first] = losses[first] + query[name][:0].sum()
         return losses
 
     def _vectors(
@@ -179,13 +182,12 @@ class CrossCLHead(BaseModule):
 
     @staticmethod
     def _paired(data_samples: list[DataSample], regions: str) -> list[Tensor]:
-        try:
-            return [sample.get(regions)[sample.paired] for sample in data_samples]
-        except (AttributeError, TypeError):
+        if any(regions not in sample or 'paired' not in sample for sample in data_samples):
             raise InputError(
                 f'a data sample has no {regions!r} or no "paired"; put mmcrosscl.RegionPairs into '
                 'the pipeline and its three keys into algorithm_keys of PackInputs'
-            ) from None
+            )
+        return [sample.get(regions)[sample.paired] for sample in data_samples]
 
 
 def _full_precision(x: Tensor) -> Tensor:

@@ -50,6 +50,11 @@ class CrossCLNeck(BaseModule):
         self.in_channels = tuple(in_channels)
         self.levels = tuple(levels)
         self.feat_dim = feat_dim
+        if not 1 <= len(self.in_channels) <= 4 or not self.levels:
+            raise InputError(
+                f'in_channels {self.in_channels} and levels {self.levels}; give the widths of one '
+                'to four stages, C5 last, and at least one level'
+            )
         # the i of MMDetection's FPN over C2–C5, for each stage from shallow to deep
         places = [str(3 - depth) for depth in reversed(range(len(self.in_channels)))]
         known = {f'p{int(place) + 2}': place for place in places}
@@ -61,9 +66,15 @@ class CrossCLNeck(BaseModule):
                     "backbone's out_indices"
                 )
         self._output_of = {known[level]: level for level in self.levels}
+        # below the shallowest level nothing would be learnt
+        used = [p for p in places if p >= min(self._output_of)]
         conv = dict(out_channels=out_channels, norm_cfg=norm_cfg, act_cfg=None)
         self.lateral_convs = nn.ModuleDict(
-            {p: ConvModule(c, kernel_size=1, **conv) for p, c in zip(places, self.in_channels)}
+            {
+                p: ConvModule(c, kernel_size=1, **conv)
+                for p, c in zip(places, self.in_channels)
+                if p in used
+            }
         )
         self.fpn_convs = nn.ModuleDict(
             {p: ConvModule(out_channels, kernel_size=3, padding=1, **conv) for p in self._output_of}
@@ -87,7 +98,7 @@ class CrossCLNeck(BaseModule):
         self._check(stages)
         features = {'global': self.projection(stages[-1:])[0]}
         top = None
-        for place, stage in reversed(list(zip(self.lateral_convs, stages))):
+        for place, stage in zip(reversed(self.lateral_convs.keys()), reversed(stages)):
             lateral = self.lateral_convs[place](stage)
             if top is not None:
                 lateral = lateral + F.interpolate(top, scale_factor=2, mode='nearest')

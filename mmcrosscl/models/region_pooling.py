@@ -35,15 +35,17 @@ class RegionPooling(nn.Module):
     def __init__(self, levels: tuple[str, ...], roi_layer: dict) -> None:
         super().__init__()
         settings = dict(roi_layer)
-        name = settings.pop('type')
-        if not hasattr(ops, name):
-            raise InputError(f'roi_layer {name!r} is not in mmcv.ops; name one that is: RoIAlign')
+        name = settings.pop('type', None)
+        layer = getattr(ops, str(name), None)
+        if not (isinstance(layer, type) and issubclass(layer, nn.Module)):
+            raise InputError(
+                f'roi_layer {name!r} is no layer in mmcv.ops; name one as its type: RoIAlign'
+            )
         if settings.get('output_size') not in (1, (1, 1), [1, 1]):
             raise InputError(
                 f'roi_layer has output_size {settings.get("output_size")}; a region is one vector: '
                 'set output_size=1'
             )
-        layer = getattr(ops, name)
         self.layers = nn.ModuleDict(
             {level: layer(spatial_scale=1 / level_stride(level), **settings) for level in levels}
         )
@@ -65,6 +67,9 @@ class RegionPooling(nn.Module):
         )
         if len(rois) == 0:
             return feature_map[:0].sum(dim=(2, 3))
+        layer = self.layers[level]
+        if isinstance(layer, ops.PrRoIPool) and not feature_map.is_cuda:
+            raise InputError('PrRoIPool runs on GPUs only; set roi_layer to RoIAlign for the CPU')
         # mmcv's ops read memory as contiguous NCHW, whatever the strides (channels-last) say
         feature_map = feature_map.contiguous()
-        return self.layers[level](feature_map, rois.to(feature_map.dtype)).flatten(1)
+        return layer(feature_map, rois.to(feature_map.dtype)).flatten(1)

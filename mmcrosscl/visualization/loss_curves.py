@@ -24,7 +24,10 @@ def read_scalars(work_dir: str | Path) -> list[dict]:
     by_step = {}
     for log in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
         for line in log.read_text().splitlines():
-            scalars = json.loads(line)
+            try:
+                scalars = json.loads(line)
+            except json.JSONDecodeError:  # still being written, or cut off when the run was killed
+                continue
             if 'loss' in scalars:
                 by_step[scalars['step']] = scalars
     if not by_step:

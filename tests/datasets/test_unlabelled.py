@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from mmengine.registry import DATASETS
@@ -32,6 +34,7 @@ def test_images_at_any_depth_are_found_in_order(tmp_path):
     (tmp_path / 'notes.txt').write_text('no image')
     write(tmp_path / '.thumbnails/t.png')
     write(tmp_path / '._mac.png')
+    os.mkfifo(tmp_path / 'pipe.png')
     dataset = build(data_root=str(tmp_path))
     assert names(dataset, tmp_path) == ['a b, c=[1]/z.tiff', 'a/b/c/d/y.webp', 'a/x.JPG', 'b.png']
     assert dataset[0]['inputs'].shape == (3, 4, 5)
@@ -50,7 +53,7 @@ def test_links_are_followed_and_may_lead_back(tmp_path):
 def test_a_list_names_the_images(tmp_path):
     for name in ('train/a.png', 'train/b.png', 'train/c.png'):
         write(tmp_path / name)
-    (tmp_path / 'list.txt').write_text('c.png\na.png\n')
+    (tmp_path / 'list.txt').write_text('c.png\na.png\n\n')
     dataset = build(data_root=str(tmp_path), data_prefix='train', ann_file='list.txt')
     assert names(dataset, tmp_path) == ['train/c.png', 'train/a.png']
 
@@ -58,6 +61,12 @@ def test_a_list_names_the_images(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(InputError, match=f'image folder {tmp_path}/gone/? does not exist; set'):
         build(data_root=str(tmp_path / 'gone'))
+
+
+def test_a_file_for_a_folder_is_named(tmp_path):
+    write(tmp_path / 'a.png')
+    with pytest.raises(InputError, match='a.png/? is a file; set'):
+        build(data_root=str(tmp_path / 'a.png'))
 
 
 def test_a_missing_list_is_named(tmp_path):
@@ -84,8 +93,15 @@ def test_a_broken_image_is_replaced_and_reported(tmp_path):
         sample = dataset[3]
         skipped = sample['data_samples'].skipped_images
         assert skipped[0][0] == str(tmp_path / '3.png')
-        assert 'UnidentifiedImageError' in skipped[0][1]
+        assert skipped[0][1] == 'no image in a format that Pillow knows'
         assert sample['data_samples'].img_path not in (path for path, _ in skipped)
+
+
+def test_a_pipeline_that_packs_nothing_skips_too(tmp_path):
+    write(tmp_path / 'a.png')
+    (tmp_path / 'b.png').write_bytes(b'text')
+    dataset = build(data_root=str(tmp_path), pipeline=[dict(type='mmcrosscl.LoadImage')])
+    assert dataset[1]['img_path'] == str(tmp_path / 'a.png')
 
 
 def test_a_folder_of_broken_images_is_an_error_that_names_one(tmp_path):

@@ -99,6 +99,10 @@ def test_the_window_of_the_negatives_grows_with_the_view(size, side, stride):
     torch.testing.assert_close(pool_negatives(feature_map, size), expected)
 
 
+def test_the_negatives_of_one_image_can_be_gathered():
+    assert pool_negatives(torch.randn(1, 5, 4, 4), 64).is_contiguous()
+
+
 def test_at_224_there_are_144_and_676_negatives_per_image():
     assert len(pool_negatives(torch.randn(2, 4, 14, 14), 224)) == 2 * 144
     assert len(pool_negatives(torch.randn(2, 4, 28, 28), 224)) == 2 * 676
@@ -121,6 +125,7 @@ def test_half_precision_features_are_contrasted_in_full():
         ([regional('p4', 'global')], '"global" meets "global"'),
         ([regional('p4', 'p3', 'queue')], 'a pyramid level meets a pyramid level'),
         ([regional('p4', 'p3', 'everywhere')], '"all_ranks" or "own_rank"'),
+        (['p4'], 'unknown or missing fields'),
         ([dict(query='p4', key='p3')], 'unknown or missing fields'),
         ([regional('p4', 'p3', wieght=2)], 'unknown or missing fields'),
     ],

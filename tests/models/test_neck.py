@@ -65,6 +65,20 @@ def test_other_levels_need_no_code():
     assert {k: v.shape[-1] for k, v in features.items() if k != 'global'} == {'p5': 2, 'p2': 16}
 
 
+def test_every_parameter_serves_the_wanted_levels():
+    neck = CrossCLNeck((8, 16, 32), levels=('p5', 'p4'), out_channels=12)
+    features = neck(stages())
+    sum(x.sum() for x in features.values()).backward()
+    assert all(p.grad is not None for p in neck.parameters())
+    assert list(neck.lateral_convs) == ['2', '3']
+
+
+@pytest.mark.parametrize('channels, levels', [((1, 2, 3, 4, 5), ('p4',)), ((8, 16, 32), ())])
+def test_too_many_stages_or_no_level_are_named(channels, levels):
+    with pytest.raises(InputError, match='one to four stages, C5 last, and at least one level'):
+        CrossCLNeck(channels, levels)
+
+
 def test_an_unknown_level_is_named():
     with pytest.raises(InputError, match="unknown level 'p2'.*give p3, p4, p5"):
         CrossCLNeck(levels=('p4', 'p2'))

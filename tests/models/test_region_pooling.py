@@ -46,13 +46,21 @@ def test_no_box_gives_no_row_but_gradients():
     'levels, layer, message',
     [
         (('c4',), ROI_ALIGN, "unknown level 'c4'"),
-        (('p4',), dict(type='RoiAlign', output_size=1), "'RoiAlign' is not in mmcv.ops"),
+        (('p4',), dict(type='RoiAlign', output_size=1), "'RoiAlign' is no layer in mmcv.ops"),
+        (('p4',), dict(type='nms', output_size=1), "'nms' is no layer"),
+        (('p4',), dict(output_size=1), 'None is no layer'),
         (('p4',), dict(type='RoIAlign', output_size=7), 'a region is one vector'),
     ],
 )
 def test_bad_settings_are_named(levels, layer, message):
     with pytest.raises(InputError, match=message):
         RegionPooling(levels, layer)
+
+
+def test_precise_pooling_on_a_cpu_is_refused():
+    pooling = RegionPooling(('p3',), dict(type='PrRoIPool', output_size=1))
+    with pytest.raises(InputError, match='PrRoIPool runs on GPUs only'):
+        pooling(torch.randn(1, 3, 8, 8), 'p3', [torch.tensor([[0.0, 0.0, 9.0, 9.0]])])
 
 
 @pytest.mark.gpu

@@ -1,6 +1,7 @@
 """Set-up names what is missing before it writes anything."""
 
 import os
+import re
 import shutil
 import subprocess
 
@@ -45,6 +46,35 @@ def test_too_small_a_disk_is_named(tmp_path):
     done = setup(tmp_path, PATH=f'{tmp_path}/bin:{os.environ["PATH"]}')
     assert done.returncode == 1
     assert 'missing: disk: 10 GB are needed' in done.stderr and '2 GB are free' in done.stderr
+
+
+def fake_environment(folder, gpu):
+    """A .venv whose pip does nothing and whose torch was built for CUDA 13."""
+    (folder / '.venv').mkdir()
+    script(folder / '.venv/bin/pip', 'true\n')
+    script(
+        folder / '.venv/bin/python',
+        f'case "$*" in *is_available*) echo {gpu};; *version.cuda*) echo 13.0;; esac\n',
+    )
+
+
+@pytest.mark.parametrize(
+    'gpu, nvcc, environment, message',
+    [
+        (1, None, {}, 'need nvcc of torch.s CUDA 13.0, found: no nvcc; install that toolkit'),
+        (1, '12.4', {}, 'need nvcc of torch.s CUDA 13.0, found: 12.4; .*make setup CUDA=0'),
+        (0, '13.0', dict(CUDA='1'), 'no GPU is visible, so say which .*TORCH_CUDA_ARCH_LIST=9.0'),
+    ],
+)
+def test_what_is_missing_for_cuda_is_named(tmp_path, gpu, nvcc, environment, message):
+    fake_environment(tmp_path, gpu)
+    release = f'echo "Cuda compilation tools, release {nvcc}, V{nvcc}"' if nvcc else 'exit 127'
+    script(tmp_path / 'bin/nvcc', f'{release}\n')
+    path = f'{tmp_path}/bin:{os.environ["PATH"]}'
+    environment = dict(CUDA='', TORCH_CUDA_ARCH_LIST='', PATH=path) | environment
+    done = setup(tmp_path, **environment)
+    assert done.returncode == 1
+    assert re.search(message, done.stderr)
 
 
 @pytest.mark.parametrize('words', [['help'], []])

@@ -63,7 +63,10 @@ def losses(work_dir):
 
 
 def test_training_shows_an_eta_and_the_terms_and_can_be_resumed(tmp_path, photos):
-    done = train(tmp_path, photos, options=['train_cfg.max_epochs=1'])
+    # without workers, as one would to look for an error
+    done = train(
+        tmp_path, photos, options=['train_cfg.max_epochs=1', 'train_dataloader.num_workers=0']
+    )
     assert done.returncode == 0, done.stderr
     log = next(tmp_path.glob('*/*.log')).read_text()
     for word in ('eta: ', 'loss_global: ', 'loss_p4_p3: ', 'acc_p4_p3: '):
@@ -117,6 +120,11 @@ def test_the_learning_rate_follows_the_batch(tmp_path, photos):
 
 
 BROKEN = {
+    'few images': (
+        ['train_dataloader.drop_last=True', 'train_dataloader.batch_size=99'],
+        '16 images do not fill a batch of 99 on each of 1 processes',
+    ),
+    'launcher': (['launcher=pytorch'], 'use tools/dist_train.sh'),
     'momentum=0': (['model.momentum=0'], 'momentum is 0; it must be above 0'),
     'temperature=0': (['model.head.loss.temperature=0'], 'temperature is 0; it must be above 0'),
     'level': (["model.neck.levels=['p4','q3']"], "unknown level 'q3'"),
@@ -165,6 +173,29 @@ def test_a_missing_config_is_named(tmp_path):
     assert done.stderr.strip().endswith(
         'error: config configs/none.py does not exist; see configs/crosscl/'
     )
+
+
+def test_a_config_with_an_error_is_named(tmp_path):
+    (tmp_path / 'bad.py').write_text('model = dict(\n')
+    done = train(tmp_path, None, config=tmp_path / 'bad.py')
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f'error: config {tmp_path}/bad.py cannot be read: SyntaxError')
+
+
+@pytest.mark.parametrize('tool', ['train', 'demo', 'plot_losses'])
+def test_a_wrong_version_is_one_sentence_and_a_failure(tmp_path, tool, monkeypatch):
+    info = tmp_path / 'onedl_mmdetection-1.0.0.dist-info'
+    info.mkdir()
+    (info / 'METADATA').write_text(
+        'Metadata-Version: 2.1\nName: onedl-mmdetection\nVersion: 1.0.0\n'
+    )
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    done = call(sys.executable, f'tools/{tool}.py', 'x')
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert re.match('error: mmcrosscl .* needs mmdet .*, but 1.0.0 is installed; run: ', last)
+    assert 'Traceback' not in done.stderr
 
 
 def test_a_missing_checkpoint_is_named(tmp_path, photos):

@@ -13,7 +13,8 @@ def log(work_dir, run, steps, value):
     folder.mkdir(parents=True)
     lines = [dict(step=s, loss=value, loss_p4_p3=value, acc_p4_p3=9.0, lr=0.1) for s in steps]
     lines.append({'coco/bbox_mAP': 0.5, 'step': 3})
-    (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, lines)) + '\n')
+    # the last line is cut off, as in a run that was killed
+    (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, lines)) + '\n{"step": 99, "lo')
 
 
 def test_a_resumed_run_overwrites_what_it_repeats(tmp_path):

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmcrosscl.errors import BrokenImageError
 from mmcrosscl.registry import TRANSFORMS
@@ -38,6 +38,8 @@ class LoadImage(BaseTransform):
         path = results['img_path']
         try:
             img = decode_image(fileio.get(path))
+        except UnidentifiedImageError as error:
+            raise BrokenImageError(path, 'no image in a format that Pillow knows') from error
         # codecs raise whatever comes to them on damaged data: OSError, SyntaxError, struct.error …
         except Exception as error:
             raise BrokenImageError(path, f'{type(error).__name__}: {error}') from error

@@ -1,0 +1,59 @@
+"""The demo from its command line, shortened."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmcrosscl.datasets.demo_photos import write_demo_photos
+
+TOOLS = Path(__file__).parents[2] / 'tools'
+
+
+@pytest.fixture
+def short(monkeypatch, tmp_path):
+    read = Config.fromfile
+
+    def fromfile(path):
+        cfg = read(path)
+        cfg.merge_from_dict(
+            dict(
+                train_cfg=dict(max_iters=4),
+                train_dataloader=dict(batch_size=2),
+                default_hooks=dict(logger=dict(interval=1)),
+                model=dict(queue_len=8),
+            )
+        )
+        cfg.train_dataloader.dataset.pipeline[2].scale = 64
+        return cfg
+
+    monkeypatch.setattr(Config, 'fromfile', fromfile)
+    monkeypatch.chdir(tmp_path)
+
+
+def run(tool, *words, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', [tool, *map(str, words)])
+    runpy.run_path(TOOLS / tool, run_name='__main__')
+
+
+def test_it_trains_and_tells_where_everything_is(short, tmp_path, capsys, monkeypatch):
+    data = tmp_path / "my photos, [2] 'x'"
+    write_demo_photos(data, count=4)
+    run('demo.py', '--data', data, monkeypatch=monkeypatch)
+    said = capsys.readouterr().out
+    for label in ('checkpoint', 'log', 'loss curves'):
+        (line,) = [line for line in said.splitlines() if line.startswith(f'  {label}  ')]
+        assert Path(line.removeprefix(f'  {label}').strip()).stat().st_size > 1000, line
+    assert 'mkdir -p data && ln -sfn ' in said and 'r50_8xb32_folder.py' in said
+
+    (work_dir,) = Path('work_dirs/r18_demo').iterdir()
+    run('plot_losses.py', work_dir, '--out', 'again.png', monkeypatch=monkeypatch)
+    assert Path('again.png').read_bytes() == (work_dir / 'losses.png').read_bytes()
+
+
+def test_a_folder_that_is_not_there_is_one_sentence(short, tmp_path, monkeypatch):
+    with pytest.raises(SystemExit) as caught:
+        run('demo.py', '--data', tmp_path / 'gone', monkeypatch=monkeypatch)
+    assert caught.value.code.startswith(f'error: image folder {tmp_path}/gone')
