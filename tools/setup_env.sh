@@ -63,7 +63,7 @@ pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
 
 started=$SECONDS
 [ -e "$venv/bin/pip" ] || { say "Making $venv with Python $version"; "$python" -m venv "$venv"; }
-step "Installing torch and build tools (1/4): 3 GB to download the first time" \
+step "Installing torch and build tools (1/4): a few GB to download the first time" \
   pip install -r requirements/build.txt -r requirements/torch.txt
 
 # 1 where torch has CUDA and sees a GPU
@@ -76,7 +76,7 @@ if [ "$cuda" = 1 ]; then
 $torch_cuda, found: ${nvcc_cuda:-no nvcc}; install that toolkit and put nvcc on the PATH, or train on the CPU: make setup CUDA=0"
   [ "$gpu" = 1 ] || [ -n "${TORCH_CUDA_ARCH_LIST:-}" ] || fail "no GPU is visible, so say which to \
 build mmcv's CUDA ops for: make setup CUDA=1 TORCH_CUDA_ARCH_LIST=9.0"
-elif command -v nvcc >/dev/null; then
+elif [ "$gpu" = 0 ] && command -v nvcc >/dev/null; then
   say "nvcc is here but no GPU is: mmcv's ops are built for the CPU (for a GPU elsewhere: make setup CUDA=1 TORCH_CUDA_ARCH_LIST=9.0)"
 fi
 
