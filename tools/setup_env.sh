@@ -86,14 +86,16 @@ print("cpu" if v() == "not available" else "cuda")' 2>/dev/null || echo none
 }
 wanted=$([ "$cuda" = 1 ] && echo cuda || echo cpu)
 if [ "$(ops)" != "$wanted" ]; then
-  # pip's cache does not know for which device a wheel was built, and mmcv builds for a GPU
-  # wherever it sees one
-  hide=()
-  [ "$cuda" = 1 ] || hide=(CUDA_VISIBLE_DEVICES=)
-  extra=$([ "$cuda" = 1 ] && echo --no-cache-dir || true)
-  step "Compiling mmcv's ops for the ${wanted^^} (2/4): a quarter of an hour or more on two cores the first time, seconds from pip's cache after that" \
-    env MMCV_WITH_OPS=1 FORCE_CUDA="$cuda" ${hide[@]+"${hide[@]}"} "$venv/bin/python" -m pip --disable-pip-version-check --no-input install \
-    --no-build-isolation --force-reinstall --no-deps $extra -r requirements/mmcv.txt
+  if [ "$cuda" = 1 ]; then
+    # pip's cache does not know for which device a wheel was built
+    uncached=(--no-cache-dir)
+  else
+    uncached=()
+    # mmcv builds for a GPU wherever it sees one
+    export CUDA_VISIBLE_DEVICES=
+  fi
+  MMCV_WITH_OPS=1 FORCE_CUDA=$cuda step "Compiling mmcv's ops for the ${wanted^^} (2/4): a quarter of an hour or more on two cores the first time, seconds from pip's cache after that" \
+    pip install --no-build-isolation --force-reinstall --no-deps "${uncached[@]}" -r requirements/mmcv.txt
 fi
 step "Installing mmengine, mmdet, mmpretrain and what they need (3/4)" \
   pip install -r requirements/mmcv.txt -r requirements/mm.txt -r requirements/tests.txt

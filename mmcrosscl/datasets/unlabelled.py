@@ -60,12 +60,11 @@ class UnlabelledDataset(CustomDataset):
             )
         if self.ann_file and '://' not in self.ann_file and not os.path.isfile(self.ann_file):
             raise InputError(f'image list {self.ann_file} does not exist; correct ann_file')
-        # an empty line of a list names the folder itself
-        data_list = [
-            info
-            for info in super().load_data_list()
-            if info['img_path'].rstrip('/') != folder.rstrip('/')
-        ]
+        data_list = super().load_data_list()
+        if self.ann_file:
+            # an empty line of a list names the folder itself
+            itself = folder.rstrip('/')
+            data_list = [info for info in data_list if info['img_path'].rstrip('/') != itself]
         if not data_list:
             raise InputError(
                 f'{self.ann_file or folder} names no image (at any depth, of the kinds '
@@ -77,6 +76,8 @@ class UnlabelledDataset(CustomDataset):
         folder = self.img_prefix
         if '://' in folder:
             return super()._find_samples()
+        # what scandir puts before the names; relpath would take seconds over a million of them
+        prefix = os.path.join(folder, '')
         samples, seen, waiting = [], set(), [folder]
         while waiting:
             parent = waiting.pop()
@@ -92,7 +93,7 @@ class UnlabelledDataset(CustomDataset):
                     waiting.append(entry.path)
                 # a pipe would be waited for
                 elif entry.is_file() and self.is_valid_file(entry.name):
-                    samples.append(os.path.relpath(entry.path, folder))
+                    samples.append(entry.path.removeprefix(prefix))
         return sorted(samples)
 
     def __getitem__(self, idx: int) -> dict:
