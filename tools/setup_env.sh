@@ -98,7 +98,7 @@ if [ "$(ops)" != "$wanted" ]; then
     pip install --no-build-isolation --force-reinstall --no-deps "${uncached[@]}" -r requirements/mmcv.txt
 fi
 step "Installing mmengine, mmdet, mmpretrain and what they need (3/4)" \
-  pip install -r requirements/mmcv.txt -r requirements/mm.txt -r requirements/tests.txt
+  pip install -r requirements/mmcv.txt -r requirements/mm.txt -r requirements/runtime.txt -r requirements/tests.txt
 step "Installing mmcrosscl itself" pip install --no-build-isolation --no-deps -e .
 
 # the packages ask for both builds of OpenCV, in one folder; the one without windows needs no libGL

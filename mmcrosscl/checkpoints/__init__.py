@@ -1,5 +1,15 @@
-"""Other projects' checkpoint formats: pure functions on state dicts."""
+"""Reading, writing and converting checkpoints of ours and of other projects."""
 
-from .reference import from_reference
+from .convert import TARGETS, Conversion, convert
+from .files import read_checkpoint, write_checkpoint
+from .sources import Source, recognise
 
-__all__ = ['from_reference']
+__all__ = [
+    'TARGETS',
+    'Conversion',
+    'Source',
+    'convert',
+    'read_checkpoint',
+    'recognise',
+    'write_checkpoint',
+]

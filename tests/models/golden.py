@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from mmcrosscl.checkpoints import from_reference
+from mmcrosscl.checkpoints import convert
 from mmcrosscl.datasets.transforms import RegionPairs
 from mmcrosscl.models import CrossCL
 from mmcrosscl.registry import MODELS
@@ -53,7 +53,7 @@ def draw(name: str, like: Tensor) -> Tensor:
 
 
 def build(roi_layer: dict) -> CrossCL:
-    """The model with the drawn weights, in float64 and train mode, by way of `from_reference`."""
+    """The model with the drawn weights, in float64 and train mode, by the reference's names."""
     model = MODELS.build(model_config(depth=50, queue_len=QUEUE, roi_layer=roi_layer)).double()
     state = {}
     names = reference_names(model)
@@ -70,7 +70,7 @@ def build(roi_layer: dict) -> CrossCL:
         torch.randn(128, QUEUE, generator=generator, dtype=torch.float64), dim=0
     )
     state['module.queue_ptr'] = torch.zeros(1, dtype=torch.long)
-    model.load_state_dict(from_reference(state))
+    model.load_state_dict(convert(state, 'crosscl').state_dict)
     return model.train()
 
 

@@ -1,0 +1,119 @@
+"""Whether weights are a whole ResNet, pyramid, projection and key encoder that fit together."""
+
+import re
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torchvision.models import resnet
+
+from mmcrosscl.errors import InputError
+
+from .formats import PYRAMID
+
+DEPTHS = ('resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152')
+PROJECTION = 'neck.projection.mlp'
+Shapes = dict[str, tuple[int, ...]]
+
+
+def check_whole(weights: dict[str, Tensor]) -> None:
+    """Raise unless nothing is missing, unknown or of a wrong shape.
+
+    The backbone must be a ResNet-18 to -152; pyramid, projection, key encoder and queue may be
+    missing, but not in part. Counters of batch norms, which frozen ones lack, are added as zeros.
+
+    Args:
+        weights (dict[str, Tensor]): Our name to tensor.
+
+    Raises:
+        InputError: Names what is wrong.
+    """
+    expected = _resnet(weights)
+    width = expected['backbone.layer4.0.downsample.1.weight'][0]
+    expected |= _pyramid(weights, width) | _projection(weights, width)
+    # without a pyramid, a key encoder is of another method and stays as it is
+    if any(name.startswith('key_encoder.') for name in weights) and _pyramid(weights, width):
+        expected |= {f'key_encoder.{name}': shape for name, shape in expected.items()}
+        expected |= {'key_encoder.steps': (), 'queue.pointer': ()}
+        dim = expected.get(f'{PROJECTION}.2.bias', (0,))[0]
+        expected['queue.keys'] = (_rows(weights, 'queue.keys'), dim)
+        if 'key_encoder.steps' not in weights:
+            # not zero: it has a state of its own, which the first update must not replace
+            weights['key_encoder.steps'] = torch.ones((), dtype=torch.long)
+    elsewhere = ('key_encoder.', 'queue.')
+    unknown = [n for n in weights if n not in expected and not n.startswith(elsewhere)]
+    for name in expected:
+        if name.endswith('num_batches_tracked') and name not in weights:
+            weights[name] = torch.zeros((), dtype=torch.long)
+    missing = expected.keys() - weights.keys()
+    for what, names in (('missing', missing), ('unknown', unknown)):
+        if names:
+            raise InputError(
+                f'{len(names)} {what} {"name" if len(names) == 1 else "names"}: {few(names)}; give '
+                'a whole checkpoint with a ResNet-18 to -152'
+            )
+    wrong = [
+        f'{name} is {tuple(weights[name].shape)}, not {shape}'
+        for name, shape in expected.items()
+        if tuple(weights[name].shape) != shape
+    ]
+    if wrong:
+        raise InputError(
+            f'{len(wrong)} of a wrong shape: {few(wrong)}; give a checkpoint with a ResNet-18 to '
+            '-152, and a pyramid and projection of its widths'
+        )
+
+
+def few(names: Iterable[str], count: int = 5) -> str:
+    """The first few of the names in order, and how many more there are."""
+    names = sorted(names)
+    more = f' and {len(names) - count} more' if len(names) > count else ''
+    return ', '.join(names[:count]) + more
+
+
+def _resnet(weights: dict[str, Tensor]) -> Shapes:
+    """Names and shapes of the ResNet that is nearest to the given one."""
+    given = {name for name in weights if name.startswith('backbone.')}
+    candidates = []
+    for depth in DEPTHS:
+        with torch.device('meta'):
+            state = getattr(resnet, depth)().state_dict()
+        shapes = {name: tuple(value.shape) for name, value in state.items()}
+        candidates.append(
+            {f'backbone.{n}': shape for n, shape in shapes.items() if not n.startswith('fc.')}
+        )
+    return min(candidates, key=lambda shapes: len(shapes.keys() ^ given))
+
+
+def _pyramid(weights: dict[str, Tensor], width: int) -> Shapes:
+    convs = {match.group() for n in weights if (match := re.match(rf'{PYRAMID}\d', n))}
+    out = max((_rows(weights, f'{conv}.conv.weight') for conv in convs), default=0)
+    shapes = {}
+    for conv in sorted(convs):
+        if 'lateral' in conv:
+            shapes[f'{conv}.conv.weight'] = (out, width // 2 ** (3 - int(conv[-1])), 1, 1)
+        else:
+            shapes[f'{conv}.conv.weight'] = (out, out, 3, 3)
+        if f'{conv}.bn.weight' in weights:
+            fields = ('weight', 'bias', 'running_mean', 'running_var')
+            shapes |= {f'{conv}.bn.{field}': (out,) for field in fields}
+            shapes[f'{conv}.bn.num_batches_tracked'] = ()
+        else:
+            shapes[f'{conv}.conv.bias'] = (out,)
+    return shapes
+
+
+def _projection(weights: dict[str, Tensor], width: int) -> Shapes:
+    if not any(name.startswith(PROJECTION) for name in weights):
+        return {}
+    hidden, dim = (_rows(weights, f'{PROJECTION}.{layer}.bias') for layer in (0, 2))
+    return {
+        f'{PROJECTION}.0.weight': (hidden, width),
+        f'{PROJECTION}.0.bias': (hidden,),
+        f'{PROJECTION}.2.weight': (dim, hidden),
+        f'{PROJECTION}.2.bias': (dim,),
+    }
+
+
+def _rows(weights: dict[str, Tensor], name: str) -> int:
+    return next(iter(weights[name].shape), 0) if name in weights else 0

@@ -1,0 +1,100 @@
+"""State dicts with the names and shapes of other projects, all values different."""
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from mmcrosscl.models import CrossCL
+from mmcrosscl.registry import MODELS
+from tests.models.builders import model_config
+
+
+def varied(state: dict[str, Tensor], prefix: str = '') -> dict[str, Tensor]:
+    """The same names and shapes with values that are all different."""
+    return {prefix + name: _values(name, value) for name, value in state.items()}
+
+
+def _values(name: str, like: Tensor) -> Tensor:
+    if like.dtype == torch.long:
+        return torch.randint_like(like, 1, 100) if like.numel() else like
+    if like.dim() > 1:
+        return torch.randn_like(like) * (2 / like[0].numel()) ** 0.5
+    return torch.rand_like(like) + (0 if name.endswith('mean') else 0.5)
+
+
+def crosscl(depth: int = 18, with_norm: bool = False, queue_len: int = 8) -> CrossCL:
+    """Our model in eval mode with varied weights, and features of ordinary size."""
+    norm = dict(type='BN') if with_norm else None
+    model = MODELS.build(model_config(depth, queue_len=queue_len, norm_cfg=norm))
+    state = varied(model.state_dict())
+    state['queue.pointer'] = torch.tensor(5)
+    model.load_state_dict(state)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for module in norms:
+        module.momentum = 1.0
+    with torch.no_grad():
+        model.neck(model.backbone(torch.randn(4, 3, 64, 64)))
+    for module in norms:
+        module.momentum = 0.1
+    return model.eval()
+
+
+def features(model: CrossCL, image: Tensor) -> dict[str, Tensor]:
+    """C2 to C5, P3 and P4 of the query encoder."""
+    model.backbone.out_indices = (0, 1, 2, 3)
+    with torch.no_grad():
+        stages = model.backbone(image)
+        pyramid = model.neck(stages[1:])
+    return {f'c{i + 2}': x for i, x in enumerate(stages)} | {k: pyramid[k] for k in ('p3', 'p4')}
+
+
+def reference(depth: int = 50, with_norm: bool = False, queue_len: int = 8) -> dict[str, Tensor]:
+    """A CrossCL of the reference; ReSim's names are the same."""
+    encoder = getattr(torchvision.models, f'resnet{depth}')()
+    width = encoder.fc.in_features
+    encoder.fc = _projection(width)
+    channels = {5: width, 4: width // 2, 3: width // 4}
+    for name in ('lateral5', 'lateral4', 'lateral3', 'output4', 'output3'):
+        lateral = name.startswith('lateral')
+        inputs = channels[int(name[-1])] if lateral else 256
+        conv = nn.Conv2d(inputs, 256, 1 if lateral else 3, bias=not with_norm)
+        if with_norm:
+            conv = nn.Sequential(conv, nn.BatchNorm2d(256))
+        encoder.add_module(f'fpn_{name}', conv)
+    return _contrastive(encoder, queue_len)
+
+
+def moco(version: int, depth: int = 18) -> dict[str, Tensor]:
+    """MoCo v1 or v2."""
+    encoder = getattr(torchvision.models, f'resnet{depth}')()
+    width = encoder.fc.in_features
+    encoder.fc = nn.Linear(width, 128) if version == 1 else _projection(width)
+    return _contrastive(encoder, 16)
+
+
+def densecl(depth: int = 18) -> dict[str, Tensor]:
+    """DenseCL: encoders that are sequences, a second queue and the backbone once more."""
+    backbone = getattr(torchvision.models, f'resnet{depth}')()
+    width = backbone.fc.in_features
+    del backbone.fc
+    neck = nn.Module()
+    neck.mlp = _projection(width)
+    neck.mlp2 = nn.Sequential(nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, 128, 1))
+    state = _contrastive(nn.Sequential(backbone, neck), 16)
+    state = {name.removeprefix('module.'): value for name, value in state.items()}
+    state |= {'queue2': torch.rand(128, 16), 'queue2_ptr': torch.tensor([3])}
+    for name in backbone.state_dict():
+        state[f'backbone.{name}'] = state[f'encoder_q.0.{name}']
+    return state
+
+
+def _projection(width: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 128))
+
+
+def _contrastive(encoder: nn.Module, queue_len: int) -> dict[str, Tensor]:
+    state = varied(encoder.state_dict(), 'module.encoder_q.')
+    state |= varied(encoder.state_dict(), 'module.encoder_k.')
+    state['module.queue'] = torch.rand(128, queue_len)
+    state['module.queue_ptr'] = torch.tensor([5])
+    return state

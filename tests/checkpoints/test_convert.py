@@ -1,0 +1,188 @@
+"""Every target is shown to compute what the pre-training model computes."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torchvision
+from mmdet.registry import MODELS as MMDET
+from mmengine.config import Config
+from mmengine.utils import get_installed_path
+from mmpretrain.registry import MODELS as MMPRETRAIN
+from torch.testing import assert_close
+
+from mmcrosscl.checkpoints import TARGETS, convert
+from mmcrosscl.errors import InputError
+from tests.checkpoints.detectron2_like import Detector
+from tests.checkpoints.makers import crosscl, densecl, features, moco, reference
+
+CLOSE = dict(rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope='module', params=[(18, False), (50, False), (18, True)], ids=str)
+def trained(request):
+    """Depth, norm in the pyramid, state dict, an image and its features."""
+    depth, norm = request.param
+    torch.manual_seed(0)
+    model = crosscl(depth, norm)
+    image = torch.randn(1, 3, 96, 128)
+    expected = features(model, image)
+    assert all(0.01 < x.std() < 100 for x in expected.values())  # or equality would show nothing
+    return depth, norm, model.state_dict(), image, expected
+
+
+def detector(name, depth, norm):
+    """Backbone and neck of one of MMDetection's own models."""
+    configs = Path(get_installed_path('mmdet'), '.mim/configs')
+    cfg = Config.fromfile(configs / f'_base_/models/{name}.py').model
+    scale = 1 if depth == 50 else 4
+    cfg.backbone.update(depth=depth, init_cfg=None)
+    cfg.neck.in_channels = [width // scale for width in cfg.neck.in_channels]
+    cfg.neck.norm_cfg = dict(type='BN') if norm else None
+    return MMDET.build(dict(cfg, _scope_='mmdet')).eval()
+
+
+@pytest.mark.parametrize('name, start_level', [('mask-rcnn_r50_fpn', 0), ('retinanet_r50_fpn', 1)])
+def test_a_detector_of_mmdet_computes_the_same(trained, name, start_level):
+    depth, norm, state, image, expected = trained
+    model = detector(name, depth, norm)
+    result = model.load_state_dict(convert(state, 'mmdet', start_level).state_dict, strict=False)
+    assert not result.unexpected_keys
+    assert not [key for key in result.missing_keys if key.startswith('backbone.')]
+    with torch.no_grad():
+        stages = model.backbone(image)
+        pyramid = model.neck(stages)
+    for level, stage in zip(('c2', 'c3', 'c4', 'c5'), stages):
+        assert_close(stage, expected[level], **CLOSE)
+    assert_close(pyramid[1 - start_level], expected['p3'], **CLOSE)
+    assert_close(pyramid[2 - start_level], expected['p4'], **CLOSE)
+
+
+def test_detectron2_computes_the_same(trained):
+    depth, norm, state, image, expected = trained
+    model = Detector(depth, norm).eval()
+    random = model.load(convert(state, 'detectron2').contents())
+    assert {name.split('.')[1] for name in random} == {'fpn_lateral2', 'fpn_output2', 'fpn_output5'}
+    result = model(image)
+    for level, value in expected.items():
+        assert_close(result[level], value, **CLOSE)
+
+
+def test_torchvision_computes_the_same(trained):
+    depth, _, state, image, expected = trained
+    model = getattr(torchvision.models, f'resnet{depth}')(weights=None)
+    model.fc = torch.nn.Identity()
+    model.load_state_dict(convert(state, 'torchvision').contents(), strict=True)
+    layers = {f'layer{i}': f'c{i + 1}' for i in (1, 2, 3, 4)}
+    cut = torchvision.models.feature_extraction.create_feature_extractor(model.eval(), layers)
+    with torch.no_grad():
+        for level, value in cut(image).items():
+            assert_close(value, expected[level], **CLOSE)
+
+
+def test_timm_computes_the_same(trained):
+    depth, _, state, image, expected = trained
+    model = timm.create_model(f'resnet{depth}', pretrained=False, num_classes=0).eval()
+    model.load_state_dict(convert(state, 'timm').contents(), strict=True)
+    with torch.no_grad():
+        stages = model.forward_intermediates(image, indices=[1, 2, 3, 4], intermediates_only=True)
+    for level, value in zip(('c2', 'c3', 'c4', 'c5'), stages):
+        assert_close(value, expected[level], **CLOSE)
+
+
+def test_mmpretrain_takes_the_backbone(trained):
+    depth, _, state, image, expected = trained
+    cfg = dict(type='ResNet', depth=depth, out_indices=(0, 1, 2, 3), _scope_='mmpretrain')
+    model = torch.nn.Module()
+    model.backbone = MMPRETRAIN.build(cfg)
+    model.backbone.eval()
+    model.load_state_dict(convert(state, 'mmdet-backbone').state_dict, strict=True)
+    with torch.no_grad():
+        for level, value in zip(('c2', 'c3', 'c4', 'c5'), model.backbone(image)):
+            assert_close(value, expected[level], **CLOSE)
+
+
+def assert_same(state, expected):
+    assert state.keys() == expected.keys()
+    for name, value in expected.items():
+        assert state[name].dtype == value.dtype and torch.equal(state[name], value), name
+
+
+@pytest.mark.parametrize('to', TARGETS)
+def test_there_and_back_is_the_identity(trained, to):
+    _, _, state, _, _ = trained
+    there = convert(state, to)
+    back = convert(there.contents(), 'crosscl').state_dict
+    assert_same(back, {name: state[name] for name in back})
+    assert_same(convert(back, to).state_dict, there.state_dict)
+    expected = {'crosscl': state.keys()}.get(
+        to, {n for n in state if n.startswith(('backbone.', 'neck.')) and 'projection' not in n}
+    )
+    if to in ('mmdet-backbone', 'torchvision', 'timm'):
+        expected = {name for name in expected if name.startswith('backbone.')}
+    assert back.keys() == expected
+
+
+def test_a_pyramid_from_c3_comes_back_to_its_place(trained):
+    _, _, state, _, _ = trained
+    from_c3 = convert(state, 'mmdet', start_level=1)
+    assert 'neck.lateral_convs.0.conv.weight' in from_c3.state_dict
+    assert_same(convert(from_c3.contents(), 'mmdet').state_dict, convert(state, 'mmdet').state_dict)
+
+
+def test_a_whole_detector_comes_back_without_its_heads():
+    model = detector('retinanet_r50_fpn', 18, False)
+    result = convert(model.state_dict(), 'crosscl')
+    # C3 to C5 and P3 to P5 are where ours are, P6 and P7 are left out
+    assert_same(
+        {k: v for k, v in result.state_dict.items() if 'neck.fpn_convs.1' in k},
+        {k.replace('convs.0', 'convs.1'): v for k, v in model.state_dict().items()
+         if 'neck.fpn_convs.0' in k},
+    )  # fmt: skip
+    assert {name.split('.')[0] for name in result.left_out} == {'bbox_head', 'neck'}
+    assert {n.split('.')[2] for n in result.left_out if n.startswith('neck.')} == {'3', '4'}
+
+
+@pytest.mark.parametrize('make', [lambda: moco(1), lambda: moco(2), densecl], ids=['1', '2', 'd'])
+def test_relatives_give_a_start_without_their_key_encoder(make):
+    theirs = make()
+    result = convert({'state_dict': theirs, 'arch': 'resnet18'}, 'crosscl')
+    missing = crosscl().load_state_dict(result.state_dict, strict=False)
+    assert not missing.unexpected_keys
+    assert not [name for name in missing.missing_keys if name.startswith('backbone.')]
+    assert 'key_encoder.steps' in missing.missing_keys
+    prefix = 'encoder_q.0.' if 'queue2' in theirs else 'module.encoder_q.'
+    name = 'layer2.0.downsample.0.weight'
+    assert torch.equal(result.state_dict[f'backbone.{name}'], theirs[prefix + name])
+    assert len(result.origin) + len(result.left_out) == len(theirs)
+
+
+def test_the_table_has_every_tensor():
+    result = convert(reference(18), 'mmdet')
+    lines = result.table().splitlines()
+    gap = lines.index('')
+    moved = sum(int(line.split()[2]) for line in lines[1:gap])
+    left = sum(int(line.split()[-1]) for line in lines[gap + 2 :])
+    assert moved == len(result.state_dict) and moved + left == len(reference(18))
+    assert lines[0].split() == ['from', 'to', 'tensors', 'numbers']
+    assert any('encoder_q.fc.' in line and 'the projection' in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    'arguments, complaint',
+    [
+        (dict(to='caffe'), "unknown target 'caffe'; choose one of crosscl"),
+        (dict(to='timm', start_level=1), 'leave it away for timm'),
+    ],
+)
+def test_wrong_wishes_are_named(arguments, complaint):
+    with pytest.raises(InputError, match=complaint):
+        convert(crosscl().state_dict(), **arguments)
+
+
+def test_another_backbone_goes_to_mmdet_alone():
+    state = {'backbone.stages.0.weight': torch.ones(2), 'queue.keys': torch.ones(4, 2)}
+    assert list(convert(state, 'mmdet').state_dict) == ['backbone.stages.0.weight']
+    with pytest.raises(InputError, match='no ResNet, which detectron2 needs'):
+        convert(state, 'detectron2')

@@ -1,0 +1,150 @@
+import argparse
+import os
+import pickle
+import stat
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+
+from mmcrosscl.checkpoints import read_checkpoint, write_checkpoint
+from mmcrosscl.errors import InputError
+
+STATE = {'a.weight': torch.arange(6.0).reshape(2, 3), 'a.num_batches_tracked': torch.tensor(3)}
+
+
+class Hostile:
+    """Runs a command when unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f'touch {self.path}',)
+
+
+class Sly:
+    """Calls what getattr gives; MMEngine's checkpoints name getattr as well."""
+
+    def __reduce__(self):
+        return HistoryBuffer().update, (1,)
+
+
+@pytest.fixture(params=[True, False], ids=['zip', 'legacy'])
+def save(request):
+    def save(contents, path):
+        torch.save(contents, path, _use_new_zipfile_serialization=request.param)
+
+    return save
+
+
+def assert_state(state):
+    assert state.keys() == STATE.keys()
+    assert all(torch.equal(state[name], value) for name, value in STATE.items())
+
+
+def test_what_training_leaves_beside_the_weights_is_no_hindrance(save, tmp_path):
+    path = tmp_path / 'epoch_1.pth'
+    buffer = HistoryBuffer()
+    buffer.update(np.float64(3.5))
+    hub = dict(log_scalars={'loss': buffer}, runtime_info={'lr': np.float32(0.1)})
+    args = argparse.Namespace(lr=0.03)
+    save({'state_dict': STATE, 'message_hub': hub, 'args': args, 'epoch': 7}, path)
+    read = read_checkpoint(path)
+    assert_state(read['state_dict'])
+    assert read['epoch'] == 7
+    # nothing of the hub was brought to life
+    assert not isinstance(read['message_hub']['log_scalars']['loss'], HistoryBuffer)
+    assert not vars(read['args'])
+
+
+def test_safetensors_are_read_and_written(tmp_path):
+    path = tmp_path / 'weights.safetensors'
+    shared = {**STATE, 'b.weight': STATE['a.weight'], 'c': STATE['a.weight'].T}
+    write_checkpoint(shared, path)
+    read = read_checkpoint(path)
+    assert all(torch.equal(read[name], value) for name, value in shared.items())
+
+
+@pytest.mark.parametrize('name', ['x.pth', 'x.safetensors'])
+def test_written_files_read_back_and_leave_nothing_beside(tmp_path, name):
+    path = tmp_path / name
+    path.write_text('old')
+    write_checkpoint(STATE, path)
+    assert_state(read_checkpoint(path))
+    assert os.listdir(tmp_path) == [name]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_file_that_runs_a_command_is_refused_and_not_run(save, tmp_path):
+    sign = tmp_path / 'sign'
+    for hostile, complaint in (
+        (Hostile(sign), r'holds code \(\S+\), which is not run; ask its author'),
+        (Sly(), 'is no whole checkpoint'),
+    ):
+        save({'state_dict': STATE, 'meta': hostile}, tmp_path / 'x.pth')
+        with pytest.raises(InputError, match=complaint):
+            read_checkpoint(tmp_path / 'x.pth')
+    (tmp_path / 'x.pth').write_bytes(pickle.dumps(Hostile(sign)))
+    with pytest.raises(InputError):
+        read_checkpoint(tmp_path / 'x.pth')
+    assert not sign.exists()
+
+
+@pytest.mark.parametrize('share', [0, 0.02, 0.5, 0.98])
+@pytest.mark.parametrize('name', ['x.pth', 'x.safetensors'])
+def test_a_cut_off_file_is_named(tmp_path, name, share):
+    path = tmp_path / name
+    write_checkpoint(STATE | {'big': torch.randn(100, 100)}, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(InputError, match=f'{name} is no whole checkpoint .*fetch or save it again'):
+        read_checkpoint(path)
+
+
+def test_a_legacy_file_cut_off_is_named(save, tmp_path):
+    path = tmp_path / 'x.pth'
+    save(STATE | {'big': torch.randn(100, 100)}, path)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(InputError, match='is no whole checkpoint'):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize('content', [b'', b'hello', b'\x89PNG\r\n\x1a\n' * 9, pickle.dumps([1])])
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path, content):
+    path = tmp_path / 'x.pth'
+    path.write_bytes(content)
+    with pytest.raises(InputError, match='x.pth is no (whole )?checkpoint'):
+        read_checkpoint(path)
+
+
+def test_a_tensor_alone_is_no_checkpoint(save, tmp_path):
+    save(torch.ones(3), tmp_path / 'x.pth')
+    with pytest.raises(InputError, match='is no checkpoint: it holds a Tensor'):
+        read_checkpoint(tmp_path / 'x.pth')
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
+    for path in (tmp_path / 'gone.pth', tmp_path):
+        with pytest.raises(InputError, match=f'checkpoint {path} does not exist'):
+            read_checkpoint(path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / 'x.pth'
+    write_checkpoint(STATE, path)
+    before = path.read_bytes()
+
+    def full(*args):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(InputError, match='cannot write .*x.pth: .*No space left'):
+        write_checkpoint({'other': torch.ones(3)}, path)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ['x.pth']
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match='cannot write .*gone/x.pth: .*choose another place'):
+        write_checkpoint(STATE, tmp_path / 'gone/x.pth')
