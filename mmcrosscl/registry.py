@@ -10,9 +10,12 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
-# the algorithm, its neck, its head and its loss
+# the algorithm, its neck, its head and its loss; what evaluates features
 MODELS = Registry(
-    'model', parent=MMENGINE_MODELS, scope='mmcrosscl', locations=['mmcrosscl.models']
+    'model',
+    parent=MMENGINE_MODELS,
+    scope='mmcrosscl',
+    locations=['mmcrosscl.models', 'mmcrosscl.evaluation'],
 )
 # images without labels
 DATASETS = Registry(

@@ -39,6 +39,7 @@ def test_components_resolve_from_other_projects_without_an_import(scope):
         'for registry, name in ((MODELS, "CrossCL"), (MODELS, "CrossCLNeck"),\n'
         '                       (MODELS, "CrossCLHead"), (MODELS, "InfoNCELoss"),\n'
         '                       (DATASETS, "UnlabelledDataset"), (HOOKS, "MultiScaleHook"),\n'
+        '                       (MODELS, "KNNClassifier"), (HOOKS, "PretrainedHook"),\n'
         '                       (HOOKS, "SkippedImagesHook"), (TRANSFORMS, "LoadImage"),\n'
         '                       (TRANSFORMS, "TwoCrops"), (TRANSFORMS, "RandomGaussianBlur"),\n'
         '                       (TRANSFORMS, "RandomColorJitter"), (TRANSFORMS, "RandomGrey"),\n'

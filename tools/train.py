@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 try:
-    from mmcrosscl.engine import build_runner
+    from mmcrosscl.engine import build_runner, read_config
     from mmcrosscl.errors import InputError, sentence
 except ImportError as error:
     sys.exit(f'error: {error}')
@@ -51,20 +51,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    if not Path(args.config).is_file():
-        raise InputError(f'config {args.config} does not exist; see configs/crosscl/')
-    try:
-        cfg = Config.fromfile(args.config)
-    # a config is a program and may fail as any other
-    except Exception as error:
-        raise InputError(f'config {args.config} cannot be read: {error!r}') from error
-    cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
+    cfg = read_config(args.config, args.cfg_options, args.work_dir, args.launcher)
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')

@@ -2,6 +2,7 @@
 
 from .convert import TARGETS, Conversion, convert
 from .files import read_checkpoint, write_checkpoint
+from .model import convert_for
 from .sources import Source, recognise
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     'Conversion',
     'Source',
     'convert',
+    'convert_for',
     'read_checkpoint',
     'recognise',
     'write_checkpoint',

@@ -29,6 +29,17 @@ SOURCES = (
 )
 
 
+def open_demo_photo(name: str) -> Image.Image:
+    """A photograph of scikit-image's in RGB; InputError if the package is not installed."""
+    try:
+        import skimage
+    except ImportError:
+        raise InputError(
+            'the demo photographs are those of scikit-image; run: pip install scikit-image'
+        ) from None
+    return Image.open(Path(skimage.__file__).parent / 'data' / name).convert('RGB')
+
+
 def write_demo_photos(folder: str | Path, count: int = 480, seed: int = 0) -> None:
     """Cut ``count`` varied JPEGs out of scikit-image's photographs; the same ones for a seed.
 
@@ -43,17 +54,10 @@ def write_demo_photos(folder: str | Path, count: int = 480, seed: int = 0) -> No
     Raises:
         InputError: If the folder exists or scikit-image is not installed.
     """
-    try:
-        import skimage
-    except ImportError:
-        raise InputError(
-            'the demo photographs are those of scikit-image; run: pip install scikit-image'
-        ) from None
     folder = Path(folder)
     if folder.exists():
         raise InputError(f'{folder} exists; remove it to have the demo photographs made anew')
-    data = Path(skimage.__file__).parent / 'data'
-    photos = [Image.open(data / name).convert('RGB') for name in SOURCES]
+    photos = [open_demo_photo(name) for name in SOURCES]
     rng = np.random.default_rng(seed)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))

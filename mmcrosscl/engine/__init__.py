@@ -1,7 +1,8 @@
 """What happens around the training iterations."""
 
-from .launch import build_runner
+from .launch import build_runner, read_config
 from .multi_scale_hook import MultiScaleHook
+from .pretrained_hook import PretrainedHook
 from .skipped_images_hook import SkippedImagesHook
 
-__all__ = ['MultiScaleHook', 'SkippedImagesHook', 'build_runner']
+__all__ = ['MultiScaleHook', 'PretrainedHook', 'SkippedImagesHook', 'build_runner', 'read_config']

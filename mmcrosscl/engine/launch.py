@@ -1,6 +1,7 @@
-"""Builds a runner from a config on whatever machine this is."""
+"""Reads a config and builds a runner from it on whatever machine this is."""
 
 import os
+from pathlib import Path
 
 import torch
 from mmcv.ops import get_compiling_cuda_version
@@ -10,6 +11,40 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import distributed
 
 from mmcrosscl.errors import InputError
+
+
+def read_config(
+    path: str | Path, options: dict | None, work_dir: str | None, launcher: str
+) -> Config:
+    """The config of a command line.
+
+    Args:
+        path (str | Path): The config file.
+        options (dict, optional): Settings to override, as ``DictAction`` reads them.
+        work_dir (str, optional): Where to write; by default the config's own, or else
+            ``work_dirs/<name of the config>``.
+        launcher (str): What started the processes.
+
+    Returns:
+        Config: Ready for :func:`build_runner`.
+
+    Raises:
+        InputError: If there is no such file, or it cannot be read.
+    """
+    if not Path(path).is_file():
+        raise InputError(f'config {path} does not exist; see configs/')
+    try:
+        cfg = Config.fromfile(path)
+    # a config is a program and may fail as any other
+    except Exception as error:
+        raise InputError(f'config {path} cannot be read: {error!r}') from error
+    cfg.launcher = launcher
+    cfg.merge_from_dict(options or {})
+    if work_dir is not None:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs', Path(path).stem))
+    return cfg
 
 
 def build_runner(cfg: Config) -> Runner:

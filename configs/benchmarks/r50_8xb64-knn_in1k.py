@@ -1,0 +1,26 @@
+# Nearest neighbours on ImageNet-1k: nothing is trained; run it with tools/test.py
+_base_ = [
+    'mmpretrain::_base_/datasets/imagenet_bs64.py',
+    '../_base_/default_runtime.py',
+    '../_base_/fine_tuning.py',
+]
+
+bank = _base_.train_dataloader
+bank.sampler.shuffle = False
+bank.dataset.pipeline = _base_.test_pipeline
+
+model = dict(
+    type='mmcrosscl.KNNClassifier',
+    backbone=dict(type='ResNet', depth=50),
+    neck=dict(type='GlobalAveragePooling'),
+    bank=bank,
+    num_classes=1000,
+)
+default_hooks = dict(pretrained=_base_.pretrained_hook)
+custom_hooks = []
+
+# nothing is trained
+train_dataloader = None
+val_dataloader = None
+val_evaluator = None
+test_cfg = dict()

@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.utils import get_installed_path
+from mmpretrain.registry import MODELS as MMPRETRAIN
+
+from mmcrosscl.checkpoints import convert, convert_for
+from mmcrosscl.errors import InputError
+from tests.checkpoints.makers import crosscl, reference
+
+
+def detector(name='retinanet_r50_fpn', depth=18, **backbone):
+    configs = Path(get_installed_path('mmdet'), '.mim/configs')
+    cfg = Config.fromfile(configs / f'_base_/models/{name}.py').model
+    cfg.backbone.update(depth=depth, init_cfg=None, **backbone)
+    cfg.neck.in_channels = [64, 128, 256, 512] if depth == 18 else [256, 512, 1024, 2048]
+    return MODELS.build(dict(cfg, _scope_='mmdet'))
+
+
+@pytest.fixture(scope='module')
+def state():
+    return crosscl().state_dict()
+
+
+def test_every_name_goes_into_the_model_with_its_shape(state):
+    model = detector()
+    conversion = convert_for(state, model)
+    result = model.load_state_dict(conversion.state_dict, strict=False)
+    assert not result.unexpected_keys
+    assert {name.split('.')[0] for name in result.missing_keys} == {'neck', 'bbox_head'}
+    assert torch.equal(model.neck.fpn_convs[0].conv.weight, state['neck.fpn_convs.1.conv.weight'])
+    assert len(conversion.origin) + len(conversion.left_out) == len(state)
+
+
+def test_any_known_checkpoint_will_do(state):
+    model = detector()
+    expected = convert_for(state, model).state_dict
+    for to, level in (('crosscl', 0), ('mmdet', 0), ('mmdet', 1), ('detectron2', 0)):
+        result = convert_for(convert(state, to, level).contents(), model).state_dict
+        assert result.keys() == expected.keys()
+        assert all(torch.equal(result[name], value) for name, value in expected.items())
+    assert convert_for(reference(18), model).state_dict.keys() == expected.keys()
+    backbone = convert_for(convert(state, 'timm').contents(), model).state_dict
+    assert all(name.startswith('backbone.') for name in backbone) and len(backbone) == 120
+
+
+def test_a_detector_without_p3_takes_what_it_has(state):
+    model = detector()
+    del model.neck.fpn_convs[0]
+    conversion = convert_for(state, model)
+    # what was P4's place is not taken by P3's weights
+    assert 'neck.fpn_convs.1.conv.weight' not in model.state_dict() or torch.equal(
+        conversion.state_dict['neck.fpn_convs.1.conv.weight'], state['neck.fpn_convs.2.conv.weight']
+    )
+
+
+def test_a_classifier_takes_the_backbone(state):
+    model = MMPRETRAIN.build(
+        dict(
+            _scope_='mmpretrain',
+            type='ImageClassifier',
+            backbone=dict(type='ResNet', depth=18),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='LinearClsHead', num_classes=3, in_channels=512),
+        )
+    )
+    conversion = convert_for(state, model)
+    assert model.load_state_dict(conversion.state_dict, strict=False).missing_keys == [
+        'head.fc.weight',
+        'head.fc.bias',
+    ]
+    assert conversion.left_out['neck.fpn_convs.1.conv.weight'] == 'a level that the model has not'
+
+
+@pytest.mark.parametrize(
+    'make, complaint',
+    [
+        (lambda: detector(depth=50), r'the backbones differ, \d+ of the weights are not in the ch'),
+        (lambda: detector(base_channels=32), r'\d+ of the checkpoint do not fit the model: backb'),
+    ],
+)
+def test_another_backbone_is_named(state, make, complaint):
+    with pytest.raises(InputError, match=complaint):
+        convert_for(state, make())
+
+
+def test_a_deeper_checkpoint_is_named():
+    with pytest.raises(InputError, match='weights are not in the model: backbone.layer1.2.bn1'):
+        convert_for(crosscl(depth=34).state_dict(), detector())
+
+
+def test_norms_that_differ_are_named():
+    with pytest.raises(InputError, match="set the model's neck.norm_cfg to that of the pre-train"):
+        convert_for(crosscl(with_norm=True).state_dict(), detector())

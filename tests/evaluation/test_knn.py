@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from PIL import Image
+
+from mmcrosscl.engine import build_runner
+from mmcrosscl.errors import InputError
+from mmcrosscl.registry import MODELS
+from tests.checkpoints.makers import crosscl
+
+COLOURS = ((200, 60, 60), (60, 200, 60), (60, 60, 200))
+
+
+def write_images(folder, per_class, seed):
+    """A folder per class; a class has a colour, an image has noise."""
+    rng = np.random.default_rng(seed)
+    for label, colour in enumerate(COLOURS):
+        (folder / f'class{label}').mkdir(parents=True)
+        for index in range(per_class):
+            noise = rng.normal(0, 40, (40, 40, 3))
+            pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f'class{label}/{index}.png')
+
+
+@pytest.fixture(scope='module')
+def cfg(tmp_path_factory):
+    """The published config on a small labelled set with an R18."""
+    folder = tmp_path_factory.mktemp('knn')
+    write_images(folder / 'train', per_class=5, seed=0)
+    write_images(folder / 'val', per_class=3, seed=1)
+    state = crosscl().state_dict()
+    torch.save({'state_dict': state}, folder / 'epoch_1.pth')
+    cfg = Config.fromfile('configs/benchmarks/r50_8xb64-knn_in1k.py')
+    for loader, split in ((cfg.model.bank, 'train'), (cfg.test_dataloader, 'val')):
+        loader.update(num_workers=0, persistent_workers=False, batch_size=4)
+        loader.dataset = dict(
+            type='mmpretrain.CustomDataset',
+            data_root=str(folder / split),
+            pipeline=[
+                dict(type='mmpretrain.LoadImageFromFile'),
+                dict(type='mmpretrain.PackInputs'),
+            ],
+        )
+    cfg.model.update(num_classes=3, k=4)
+    cfg.model.backbone.depth = 18
+    cfg.test_evaluator.topk = (1,)
+    cfg.update(pretrained=str(folder / 'epoch_1.pth'), work_dir=str(folder / 'work'))
+    cfg.launcher = 'none'
+    return cfg
+
+
+def test_the_config_tells_colours_apart_with_the_checkpoints_features(cfg):
+    runner = build_runner(cfg)
+    metrics = runner.test()
+    weights = torch.load(cfg.pretrained, weights_only=True)['state_dict']
+    backbone = runner.model.backbone.state_dict()
+    assert all(torch.equal(v, weights[f'backbone.{name}']) for name, v in backbone.items())
+    assert metrics['accuracy/top1'] == 100
+
+
+def test_votes_are_those_of_the_formula(cfg):
+    runner = build_runner(cfg)
+    runner.test()
+    model = runner.model
+    batch = next(iter(runner.test_dataloader))
+    data = model.data_preprocessor(batch, False)
+    with torch.no_grad():
+        samples = model.predict(data['inputs'], data['data_samples'])
+        query = F.normalize(model.extract_feat(data['inputs'])[-1], dim=1)
+    # one image and neighbour at a time
+    bank, labels = model.features.double(), model.labels.tolist()
+    assert labels == [0] * 5 + [1] * 5 + [2] * 5
+    for sample, vector in zip(samples, query.double()):
+        similarity = sorted(((vector @ row).item(), label) for row, label in zip(bank, labels))
+        votes = torch.zeros(3, dtype=torch.float64)
+        for value, label in similarity[-4:]:
+            votes[label] += np.exp(value / 0.07)
+        expected = (votes / votes.sum()).float()
+        torch.testing.assert_close(sample.pred_score, expected, rtol=1e-3, atol=1e-4)
+        assert sample.pred_label.item() == expected.argmax()
+
+
+@pytest.mark.parametrize('wrong', [dict(k=0), dict(temperature=0.0)])
+def test_wrong_settings_are_named(cfg, wrong):
+    with pytest.raises(InputError, match='both must be positive'):
+        MODELS.build({**cfg.model, **wrong, '_scope_': 'mmpretrain'})

@@ -1,0 +1,137 @@
+"""Every config for detectors loads, starts from a checkpoint, trains and tests."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+
+from mmcrosscl.engine import build_runner
+from mmcrosscl.errors import InputError
+from tests.checkpoints.makers import crosscl
+from tests.detection import shorten, write_coco, write_voc
+
+FOLDER = Path('configs/detection')
+CONFIGS = sorted(path.stem for path in FOLDER.glob('*.py') if 'demo' not in path.stem)
+FROM_C3 = ('retinanet', 'fcos')
+
+
+@pytest.fixture(scope='module')
+def pretrained(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp('pretrained') / 'epoch_200.pth'
+    state = crosscl(depth=50).state_dict()
+    torch.save({'state_dict': state, 'meta': {}}, path)
+    return path, state
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data')
+    coco = write_coco(folder)
+    (coco / 'semi_anns').mkdir()
+    labels = (coco / 'annotations/instances_train2017.json').read_bytes()
+    for percent in (1, 10):
+        (coco / f'semi_anns/instances_train2017.1@{percent}.json').write_bytes(labels)
+    return dict(coco=coco, voc0712=write_voc(folder))
+
+
+class Look(Hook):
+    """Keeps the weights that training starts from, and what the test at its end says."""
+
+    def before_train(self, runner):
+        self.state = {k: v.clone() for k, v in runner.model.state_dict().items()}
+
+    def after_val_epoch(self, runner, metrics):
+        self.metrics = metrics
+
+
+def read(name, data, work_dir, **changes):
+    cfg = Config.fromfile(FOLDER / f'{name}.py')
+    shorten(cfg, data[name.rpartition('_')[2]])
+    cfg.merge_from_dict(dict(work_dir=str(work_dir), launcher='none', **changes))
+    return cfg
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_it_starts_from_the_checkpoint_and_trains_and_tests(name, pretrained, data, tmp_path):
+    path, state = pretrained
+    cfg = read(name, data, tmp_path, pretrained=str(path))
+    runner = build_runner(cfg)
+    look = Look()
+    runner.register_hook(look, priority='VERY_LOW')
+    runner.train()
+
+    c4 = '_c4_' in name
+    loaded = [n for n in state if n.startswith('backbone.')]
+    if not c4:
+        loaded += [n for n in state if n.startswith(('neck.lateral', 'neck.fpn'))]
+    assert len(loaded) == 318 + (0 if c4 else 10)
+    for ours in loaded:
+        theirs = ours
+        if c4:
+            theirs = ours.replace('backbone.layer4', 'roi_head.shared_head.layer4')
+        elif name.startswith(FROM_C3):
+            for place in (1, 2, 3):
+                theirs = theirs.replace(f'convs.{place}.conv', f'convs.{place - 1}.conv', 1)
+                if theirs != ours:
+                    break
+        assert torch.equal(look.state[theirs], state[ours]), theirs
+    # all layers are trained
+    after = runner.model.state_dict()
+    frozen = [n for n, p in runner.model.named_parameters() if not p.requires_grad]
+    assert not frozen
+    assert not torch.equal(after['backbone.conv1.weight'], state['backbone.conv1.weight'])
+    assert not torch.equal(after['backbone.bn1.running_mean'], state['backbone.bn1.running_mean'])
+    # it was tested; a one-stage head with nothing learnt finds nothing to measure
+    assert look.metrics or '_r50_fpn' in name and 'rcnn' not in name
+
+
+def schedule(name):
+    cfg = Config.fromfile(FOLDER / f'{name}.py')
+    optimizer = cfg.optim_wrapper.optimizer
+    warm_up, steps = cfg.param_scheduler
+    assert cfg.auto_scale_lr == dict(enable=True, base_batch_size=16)
+    assert cfg.train_dataloader.batch_size == 2
+    assert cfg.train_cfg.type == 'IterBasedTrainLoop' and not steps.by_epoch
+    assert steps.end == cfg.train_cfg.max_iters and not warm_up.by_epoch
+    return cfg.train_cfg.max_iters, steps.milestones, warm_up.end, optimizer.lr, optimizer
+
+
+def test_the_published_recipes():
+    *one, optimizer = schedule('mask-rcnn_r50_fpn_1x_coco')
+    assert one == [90000, [60000, 80000], 1000, 0.02]
+    assert (optimizer.momentum, optimizer.weight_decay) == (0.9, 2.5e-5)
+    *two, optimizer = schedule('mask-rcnn_r50_fpn_2x_coco')
+    assert two == [180000, [120000, 160000], 1000, 0.02] and optimizer.weight_decay == 2.5e-5
+    *voc, optimizer = schedule('faster-rcnn_r50_c4_24k_voc0712')
+    assert voc == [24000, [18000, 22000], 100, 0.02]
+
+    cfg = Config.fromfile(FOLDER / 'mask-rcnn_r50_fpn_2x_coco.py')
+    resize = cfg.train_dataloader.dataset.pipeline[2]
+    assert [short for _, short in resize.scales] == [640, 672, 704, 736, 768, 800]
+    cfg = Config.fromfile(FOLDER / 'faster-rcnn_r50_c4_24k_voc0712.py')
+    resize = cfg.train_dataloader.dataset.datasets[0].pipeline[2]
+    assert [short for _, short in resize.scales] == list(range(480, 801, 32))
+    assert cfg.test_dataloader.dataset.pipeline[1].scale == (1333, 800)
+    (precise,) = cfg.custom_hooks
+    assert precise.interval == cfg.train_cfg.val_interval == 24000
+    assert precise.priority == 'ABOVE_NORMAL'
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_colours_and_strides_are_those_of_pre_training(name):
+    model = Config.fromfile(FOLDER / f'{name}.py').model
+    ours = Config.fromfile('configs/crosscl/r50_8xb32.py').model.data_preprocessor
+    assert model.data_preprocessor.mean == ours.mean and model.data_preprocessor.std == ours.std
+    assert model.data_preprocessor.bgr_to_rgb
+    parts = [model.backbone, model.roi_head.get('shared_head')] if 'roi_head' in model else []
+    for part in filter(None, parts or [model.backbone]):
+        assert part.style == 'pytorch' and part.norm_cfg.type == 'SyncBN' and not part.norm_eval
+
+
+def test_a_checkpoint_that_is_not_there_is_an_error_before_training(data, tmp_path):
+    cfg = read('retinanet_r50_fpn_1x_coco', data, tmp_path)
+    with pytest.raises(InputError, match='checkpoint work_dirs/r50_8xb32/epoch_200.pth does not'):
+        build_runner(cfg).train()
