@@ -50,3 +50,8 @@ def check_requirements() -> None:
 
 
 check_requirements()
+
+from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
+
+# whose configs may be inherited as `_base_ = 'mmcrosscl::…'`
+MODULE2PACKAGE['mmcrosscl'] = 'mmcrosscl'

@@ -5,6 +5,7 @@ the first time something is looked up here, so no config needs `custom_imports`.
 """
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
@@ -20,6 +21,10 @@ MODELS = Registry(
 # images without labels
 DATASETS = Registry(
     'dataset', parent=MMENGINE_DATASETS, scope='mmcrosscl', locations=['mmcrosscl.datasets']
+)
+# from samples to a batch
+FUNCTIONS = Registry(
+    'function', parent=MMENGINE_FUNCTIONS, scope='mmcrosscl', locations=['mmcrosscl.datasets']
 )
 # from an image to two views and their regions
 TRANSFORMS = Registry(

@@ -18,7 +18,7 @@ env_cfg = dict(
 )
 
 vis_backends = [dict(type='LocalVisBackend')]
-visualizer = dict(type='UniversalVisualizer', vis_backends=vis_backends)
+visualizer = dict(type='mmpretrain.UniversalVisualizer', vis_backends=vis_backends)
 
 # losses and accuracies are printed as means over the iterations since the last line or so
 log_processor = dict(window_size=50, mean_pattern=r'.*(loss|acc|time|data_time|grad_norm).*')

@@ -1,7 +1,7 @@
 train_pipeline = [
     dict(type='mmcrosscl.LoadImage'),
     # before the crops: one flip for both views
-    dict(type='RandomFlip', prob=0.5),
+    dict(type='mmpretrain.RandomFlip', prob=0.5),
     dict(type='mmcrosscl.TwoCrops', scale=224, crop_ratio_range=(0.2, 1.0)),
     dict(type='mmcrosscl.RandomGaussianBlur', sigma_range=(0.1, 2.0), prob=0.5),
     dict(
@@ -15,7 +15,7 @@ train_pipeline = [
     dict(type='mmcrosscl.RandomGrey', prob=0.2),
     dict(type='mmcrosscl.RegionPairs', window=48, stride=32, grid=6, base_size=224),
     dict(
-        type='PackInputs',
+        type='mmpretrain.PackInputs',
         algorithm_keys=['query_regions', 'key_regions', 'paired'],
         meta_keys=['img_path', 'ori_shape', 'img_shape', 'flip', 'crops'],
     ),
@@ -28,7 +28,7 @@ train_dataloader = dict(
     pin_memory=True,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='mmcrosscl.collate_views'),
     dataset=dict(
         type='mmcrosscl.UnlabelledDataset',
         data_root='data/imagenet/',

@@ -4,11 +4,13 @@ model = dict(
     feat_dim=128,
     momentum=0.001,
     data_preprocessor=dict(
-        type='SelfSupDataPreprocessor',
+        type='mmpretrain.SelfSupDataPreprocessor',
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
     ),
-    backbone=dict(type='ResNet', depth=50, out_indices=(1, 2, 3), zero_init_residual=False),
+    backbone=dict(
+        type='mmpretrain.ResNet', depth=50, out_indices=(1, 2, 3), zero_init_residual=False
+    ),
     neck=dict(
         type='mmcrosscl.CrossCLNeck',
         in_channels=[512, 1024, 2048],
