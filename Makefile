@@ -2,7 +2,7 @@ READY := .venv/.ready
 
 .PHONY: help setup demo test lint
 help:
-	@echo 'make demo [DATA=/my/photos]  pre-train a small CrossCL in a few minutes'
+	@echo 'make demo [DATA=/my/photos]  pre-train a small CrossCL and fine-tune a detector from it'
 	@echo 'make test                    run the tests'
 	@echo 'make lint                    check format and style'
 	@echo 'make setup                   only make .venv, which the others do by themselves'

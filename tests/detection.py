@@ -18,6 +18,7 @@ def write_coco(folder: Path, train: int = 4, val: int = 2) -> Path:
         labels = json.loads((root / f'annotations/{split}.json').read_text())
         names = CocoDataset.METAINFO['classes']
         labels['categories'] = [dict(id=index, name=name) for index, name in enumerate(names)]
+        labels.update(info={}, licenses=[])
         for annotation in labels['annotations']:
             x, y, w, h = annotation['bbox']
             annotation['segmentation'] = [[x, y, x + w, y, x + w, y + h, x, y + h]]

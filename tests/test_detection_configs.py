@@ -1,11 +1,15 @@
 """Every config for detectors loads, starts from a checkpoint, trains and tests."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.utils import get_installed_path
 
 from mmcrosscl.engine import build_runner
 from mmcrosscl.errors import InputError
@@ -129,6 +133,18 @@ def test_colours_and_strides_are_those_of_pre_training(name):
     parts = [model.backbone, model.roi_head.get('shared_head')] if 'roi_head' in model else []
     for part in filter(None, parts or [model.backbone]):
         assert part.style == 'pytorch' and part.norm_cfg.type == 'SyncBN' and not part.norm_eval
+
+
+def test_mmdetections_script_lists_the_images_of_the_low_label_configs(tmp_path):
+    coco = write_coco(tmp_path, train=100, val=1)
+    script = Path(get_installed_path('mmdet'), '.mim/tools/misc/split_coco.py')
+    words = f'--data-root {coco} --out-dir {coco}/semi_anns --fold 1'
+    subprocess.run([sys.executable, script, *words.split()], check=True, capture_output=True)
+    for percent in (1, 10):
+        cfg = Config.fromfile(FOLDER / f'mask-rcnn_r50_fpn_{percent}pct_coco.py')
+        listed = json.loads((coco / cfg.train_dataloader.dataset.ann_file).read_text())
+        # it draws with replacement
+        assert percent / 2 < len(listed['images']) <= percent and listed['annotations']
 
 
 def test_a_checkpoint_that_is_not_there_is_an_error_before_training(data, tmp_path):

@@ -1,5 +1,6 @@
 """The demo from its command line, shortened."""
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from mmcrosscl.datasets.demo_objects import write_demo_objects
 from mmcrosscl.datasets.demo_photos import write_demo_photos
 
 TOOLS = Path(__file__).parents[2] / 'tools'
@@ -18,6 +20,9 @@ def short(monkeypatch, tmp_path):
 
     def fromfile(path):
         cfg = read(path)
+        if 'detection' in str(path):
+            cfg.merge_from_dict(dict(train_cfg=dict(max_iters=2, val_interval=2)))
+            return cfg
         cfg.merge_from_dict(
             dict(
                 train_cfg=dict(max_iters=4),
@@ -35,20 +40,29 @@ def short(monkeypatch, tmp_path):
 
 def run(tool, *words, monkeypatch):
     monkeypatch.setattr(sys, 'argv', [tool, *map(str, words)])
-    runpy.run_path(TOOLS / tool, run_name='__main__')
+    runpy.run_path(str(TOOLS / tool), run_name='__main__')
 
 
 def test_it_trains_and_tells_where_everything_is(short, tmp_path, capsys, monkeypatch):
     data = tmp_path / "my photos, [2] 'x'"
     write_demo_photos(data, count=4)
+    write_demo_objects('data/demo_objects', train=8, val=8)
     run('demo.py', '--data', data, monkeypatch=monkeypatch)
     said = capsys.readouterr().out
-    for label in ('checkpoint', 'log', 'loss curves'):
+    for label in ('checkpoint', 'log', 'loss curves', 'detections'):
         (line,) = [line for line in said.splitlines() if line.startswith(f'  {label}  ')]
         assert Path(line.removeprefix(f'  {label}').strip()).stat().st_size > 1000, line
+    for start in ('CrossCL', 'random'):
+        assert re.search(rf'^  {start} +\d+\.\d +\d+\.\d$', said, re.MULTILINE), said
     assert 'mkdir -p data && ln -sfn ' in said and 'r50_8xb32_folder.py' in said
 
     (work_dir,) = Path('work_dirs/r18_demo').iterdir()
+    # one detector began with the checkpoint, the other one did not
+    logs = {s: next(work_dir.glob(f'from_{s}/*/*.log')).read_text() for s in ('crosscl', 'random')}
+    assert f'pretrained: {work_dir}/iter_4.pth, CrossCL of mmcrosscl' in logs['crosscl']
+    assert 'pretrained: None, a random start' in logs['random']
+    assert all('Iter(val) [2/2]' in log for log in logs.values())
+
     run('plot_losses.py', work_dir, '--out', 'again.png', monkeypatch=monkeypatch)
     assert Path('again.png').read_bytes() == (work_dir / 'losses.png').read_bytes()
 

@@ -1,0 +1,95 @@
+# A small detector on the labelled set of `make demo`, in minutes on two CPU cores
+_base_ = [
+    'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
+    'mmdet::_base_/default_runtime.py',
+    '../_base_/fine_tuning.py',
+]
+
+pretrained = 'work_dirs/r18_demo/iter_240.pth'
+
+model = dict(
+    # one process has all the images, so its own batch norm will do
+    backbone=dict(depth=18, frozen_stages=-1, norm_eval=False, init_cfg=None),
+    # P3 to P5: the objects need no stride 4
+    neck=dict(in_channels=[64, 128, 256, 512], start_level=1, num_outs=3),
+    rpn_head=dict(anchor_generator=dict(scales=[3], strides=[8, 16, 32])),
+    roi_head=dict(
+        bbox_roi_extractor=dict(featmap_strides=[8, 16, 32]),
+        bbox_head=dict(num_classes=6, fc_out_channels=256),
+    ),
+    train_cfg=dict(rpn_proposal=dict(max_per_img=200), rcnn=dict(sampler=dict(num=32))),
+    test_cfg=dict(rpn=dict(max_per_img=100)),
+)
+
+dataset = dict(
+    type='CocoDataset',
+    data_root='data/demo_objects/',
+    metainfo=dict(classes=('brick', 'cat', 'coffee', 'coins', 'grass', 'gravel')),
+)
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='Resize', scale=(160, 160)),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(160, 160)),
+    # after the resizing: labels stay at the size of the image file
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
+]
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        **dataset,
+        ann_file='annotations/train.json',
+        data_prefix=dict(img='train/'),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    persistent_workers=True,
+    drop_last=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        **dataset,
+        ann_file='annotations/val.json',
+        data_prefix=dict(img='val/'),
+        pipeline=test_pipeline,
+        test_mode=True,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='CocoMetric', ann_file='data/demo_objects/annotations/val.json')
+test_evaluator = val_evaluator
+
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=300, val_interval=300)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+# so few steps want AdamW, from either start
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.05),
+    clip_grad=dict(max_norm=10),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=20),
+    dict(type='CosineAnnealingLR', by_epoch=False, T_max=280, begin=20, end=300),
+]
+default_hooks = dict(
+    pretrained=_base_.pretrained_hook,
+    logger=dict(interval=10),
+    checkpoint=dict(by_epoch=False, interval=300),
+)
+log_processor = dict(by_epoch=False, window_size=10)
+randomness = dict(seed=0)
