@@ -88,6 +88,9 @@ def test_it_starts_from_the_checkpoint_and_trains_and_tests(name, pretrained, da
     assert not frozen
     assert not torch.equal(after['backbone.conv1.weight'], state['backbone.conv1.weight'])
     assert not torch.equal(after['backbone.bn1.running_mean'], state['backbone.bn1.running_mean'])
+    if c4:
+        log = next(tmp_path.glob('*/*.log')).read_text()
+        assert 0 < log.find('Finish Precise BN, BN stats updated') < log.find('Iter(val)')
     # it was tested; a one-stage head with nothing learnt finds nothing to measure
     assert look.metrics or '_r50_fpn' in name and 'rcnn' not in name
 

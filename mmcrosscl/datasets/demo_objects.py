@@ -1,17 +1,13 @@
 """A small labelled set for a first detector: photo-textured objects on photographs."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
-from mmcrosscl.errors import InputError
-
-from .demo_photos import open_demo_photo
+from .demo_photos import new_folder, open_demo_photo
 
 # what an object is made of is its class
 CLASSES = {
@@ -53,24 +49,14 @@ def write_demo_objects(folder: str | Path, train: int = 200, val: int = 100, see
     Raises:
         InputError: If the folder exists or scikit-image is not installed.
     """
-    folder = Path(folder)
-    if folder.exists():
-        raise InputError(f'{folder} exists; remove it to have the demo objects made anew')
-    photos = {name: open_demo_photo(name) for name in (*CLASSES.values(), *BACKGROUNDS)}
-    rng = np.random.default_rng(seed)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
-    try:
+    with new_folder(folder) as partial:
+        photos = {name: open_demo_photo(name) for name in (*CLASSES.values(), *BACKGROUNDS)}
+        rng = np.random.default_rng(seed)
         (partial / 'annotations').mkdir()
         for split, count in (('train', train), ('val', val)):
             (partial / split).mkdir()
             annotations = _write_split(partial / split, count, photos, rng)
             (partial / 'annotations' / f'{split}.json').write_text(json.dumps(annotations))
-        partial.chmod(0o755)
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
 
 
 def _write_split(

@@ -2,6 +2,8 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -54,19 +56,30 @@ def write_demo_photos(folder: str | Path, count: int = 480, seed: int = 0) -> No
     Raises:
         InputError: If the folder exists or scikit-image is not installed.
     """
-    folder = Path(folder)
-    if folder.exists():
-        raise InputError(f'{folder} exists; remove it to have the demo photographs made anew')
-    photos = [open_demo_photo(name) for name in SOURCES]
-    rng = np.random.default_rng(seed)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
-    try:
+    with new_folder(folder) as partial:
+        photos = [open_demo_photo(name) for name in SOURCES]
+        rng = np.random.default_rng(seed)
         for index in range(count):
             photo = photos[index % len(photos)]
             name = Path(SOURCES[index % len(photos)]).stem
             (partial / name).mkdir(exist_ok=True)
             _cut(photo, rng).save(partial / name / f'{index:04d}.jpg', quality=90)
+
+
+@contextmanager
+def new_folder(folder: str | Path) -> Iterator[Path]:
+    """Gives a folder to fill, which becomes ``folder`` at the end, or is gone after an error.
+
+    Raises:
+        InputError: If ``folder`` exists.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise InputError(f'{folder} exists; remove it to have it made anew')
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
+    try:
+        yield partial
         partial.chmod(0o755)
         partial.rename(folder)
     except BaseException:
