@@ -1,7 +1,7 @@
 """From any known checkpoint to any known format."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os.path import commonprefix
 
@@ -89,7 +89,7 @@ def convert(checkpoint: Mapping, to: str, start_level: int = 0, raw: bool = Fals
     whole = 'key_encoder.steps' in source.weights
     state, origin, left_out = {}, {}, dict(source.left_out)
     for ours, value in source.weights.items():
-        name = _target(to, start_level, whole)(ours)
+        name = _target(ours, to, start_level, whole)
         # counters that we added have no origin
         theirs = source.origin.get(ours)
         if isinstance(name, LeaveOut):
@@ -102,38 +102,28 @@ def convert(checkpoint: Mapping, to: str, start_level: int = 0, raw: bool = Fals
     return Conversion(source.kind, to, state, origin, left_out)
 
 
-def _target(to: str, start_level: int, whole: bool) -> Callable[[str], str | LeaveOut]:
-    """What gives the target's name for ours, or why there is none."""
-
-    def crosscl(ours: str) -> str:
+def _target(ours: str, to: str, start_level: int, whole: bool) -> str | LeaveOut:
+    """The target's name for ours, or why it has none; ``whole``: a CrossCL with key encoder."""
+    if to == 'crosscl':
         if ours.startswith(('key_encoder.', 'queue.')) and not whole:
             return LeaveOut("another method's, without a pyramid; training starts it anew")
         return ours
-
-    def mmdet(ours: str) -> str:
-        if not (match := re.fullmatch(rf'({PYRAMID})(\d)(.+)', ours)):
-            return ours
+    if ours.startswith('key_encoder.'):
+        return LeaveOut('the key encoder, the slow copy; detectors start from the query encoder')
+    if ours.startswith('queue.'):
+        return LeaveOut('the queue of negatives, of use to pre-training alone')
+    if ours.startswith('neck.projection.'):
+        return LeaveOut('the projection of the global vector, of use to pre-training alone')
+    if to == 'detectron2':
+        return to_detectron2(ours)
+    if to == 'mmdet' and (match := re.fullmatch(rf'({PYRAMID})(\d)(.+)', ours)):
         head, place, rest = match.groups()
         if int(place) < start_level:
             return LeaveOut('finer than the FPN that starts at C3')
         return f'{head}{int(place) - start_level}{rest}'
-
-    def for_detectors(ours: str) -> str:
-        if ours.startswith('key_encoder.'):
-            return LeaveOut(
-                'the key encoder, the slow copy; detectors start from the query encoder'
-            )
-        if ours.startswith('queue.'):
-            return LeaveOut('the queue of negatives, of use to pre-training alone')
-        if ours.startswith('neck.projection.'):
-            return LeaveOut('the projection of the global vector, of use to pre-training alone')
-        if to in ('mmdet', 'detectron2'):
-            return mmdet(ours) if to == 'mmdet' else to_detectron2(ours)
-        if not ours.startswith('backbone.'):
-            return LeaveOut(f'the FPN, which {to} has no place for')
-        return ours if to == 'mmdet-backbone' else ours.removeprefix('backbone.')
-
-    return crosscl if to == 'crosscl' else for_detectors
+    if to != 'mmdet' and not ours.startswith('backbone.'):
+        return LeaveOut(f'the FPN, which {to} has no place for')
+    return ours if to.startswith('mmdet') else ours.removeprefix('backbone.')
 
 
 def _part(name: str) -> str:
