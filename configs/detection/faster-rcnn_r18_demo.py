@@ -73,23 +73,23 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='CocoMetric', ann_file='data/demo_objects/annotations/val.json')
 test_evaluator = val_evaluator
 
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=300, val_interval=300)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=150, val_interval=150)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 # so few steps want AdamW, from either start
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05),
     clip_grad=dict(max_norm=10),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=20),
-    dict(type='CosineAnnealingLR', by_epoch=False, T_max=280, begin=20, end=300),
+    dict(type='CosineAnnealingLR', by_epoch=False, T_max=130, begin=20, end=150),
 ]
 default_hooks = dict(
     pretrained=_base_.pretrained_hook,
     logger=dict(interval=10),
-    checkpoint=dict(by_epoch=False, interval=300),
+    checkpoint=dict(by_epoch=False, interval=150),
 )
 log_processor = dict(by_epoch=False, window_size=10)
 randomness = dict(seed=0)

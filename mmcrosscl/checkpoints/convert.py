@@ -53,10 +53,10 @@ class Conversion:
         table = _columns([('from', 'to', 'tensors', 'numbers'), *rows])
         if not self.left_out:
             return table
-        groups: dict[str, list[str]] = {}
+        groups: dict[tuple[str, str], list[str]] = {}
         for name, why in self.left_out.items():
-            groups.setdefault(why, []).append(name)
-        rows = [(_in_common(names), why, str(len(names))) for why, names in groups.items()]
+            groups.setdefault((why, re.split(r'[._\d]', name)[0]), []).append(name)
+        rows = [(_in_common(names), why, str(len(names))) for (why, _), names in groups.items()]
         return f'{table}\n\n{_columns([("left out", "why", "tensors"), *rows])}'
 
 

@@ -16,6 +16,7 @@ from mmcrosscl.checkpoints import TARGETS, convert
 from mmcrosscl.errors import InputError
 from tests.checkpoints.detectron2_like import Detector
 from tests.checkpoints.makers import crosscl, densecl, features, moco, reference
+from tests.models.builders import make_batch
 
 CLOSE = dict(rtol=1e-5, atol=1e-5)
 
@@ -156,6 +157,17 @@ def test_relatives_give_a_start_without_their_key_encoder(make):
     name = 'layer2.0.downsample.0.weight'
     assert torch.equal(result.state_dict[f'backbone.{name}'], theirs[prefix + name])
     assert len(result.origin) + len(result.left_out) == len(theirs)
+
+
+def test_training_goes_on_where_the_reference_left_it():
+    model = crosscl().train()
+    model.load_state_dict(convert(reference(18), 'crosscl').state_dict, strict=True)
+    before = model.key_encoder.backbone.conv1.weight.clone()
+    with torch.no_grad():
+        model.loss(*make_batch(images=2))
+    expected = before.lerp(model.backbone.conv1.weight, 0.001)
+    torch.testing.assert_close(model.key_encoder.backbone.conv1.weight, expected)
+    assert model.queue.pointer.item() == 7
 
 
 def test_the_table_has_every_tensor():
