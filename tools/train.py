@@ -1,22 +1,20 @@
 """Train with a config of ours, of MMPretrain's or of MMDetection's."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 try:
-    from mmcrosscl.engine import build_runner, read_config
+    from mmcrosscl.engine import add_config_arguments, build_runner, read_config
     from mmcrosscl.errors import InputError, sentence
 except ImportError as error:
     sys.exit(f'error: {error}')
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='where to write; default work_dirs/<name of the config>')
+    add_config_arguments(parser)
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -30,28 +28,11 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help="scale the learning rate by the real batch over the config's base_batch_size",
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings, for example train_dataloader.batch_size=16; a list is key="[a,b]"',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='what started the processes',
-    )
-    # torchrun and torch.distributed.launch say it in the environment or on the command line
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+    return parser.parse_args()
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    cfg = read_config(args.config, args.cfg_options, args.work_dir, args.launcher)
+    cfg = read_config(args)
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')

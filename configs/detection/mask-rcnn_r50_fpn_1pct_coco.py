@@ -3,16 +3,7 @@ _base_ = './mask-rcnn_r50_fpn_1x_coco.py'
 
 train_dataloader = dict(dataset=dict(ann_file='semi_anns/instances_train2017.1@1.json'))
 
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),
-    dict(
-        type='MultiStepLR',
-        by_epoch=False,
-        begin=0,
-        end=9000,
-        milestones=[6000, 8000],
-        gamma=0.1,
-    ),
-]
+param_scheduler = _base_.param_scheduler
+param_scheduler[1].update(end=9000, milestones=[6000, 8000])
 train_cfg = dict(max_iters=9000, val_interval=3000)
 default_hooks = dict(checkpoint=dict(interval=3000))

@@ -1,8 +1,15 @@
 """What happens around the training iterations."""
 
-from .launch import build_runner, read_config
+from .launch import add_config_arguments, build_runner, read_config
 from .multi_scale_hook import MultiScaleHook
 from .pretrained_hook import PretrainedHook
 from .skipped_images_hook import SkippedImagesHook
 
-__all__ = ['MultiScaleHook', 'PretrainedHook', 'SkippedImagesHook', 'build_runner', 'read_config']
+__all__ = [
+    'MultiScaleHook',
+    'PretrainedHook',
+    'SkippedImagesHook',
+    'add_config_arguments',
+    'build_runner',
+    'read_config',
+]

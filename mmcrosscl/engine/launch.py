@@ -1,11 +1,12 @@
 """Reads a config and builds a runner from it on whatever machine this is."""
 
 import os
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from pathlib import Path
 
 import torch
 from mmcv.ops import get_compiling_cuda_version
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import distributed
@@ -13,37 +14,50 @@ from torch import distributed
 from mmcrosscl.errors import InputError
 
 
-def read_config(
-    path: str | Path, options: dict | None, work_dir: str | None, launcher: str
-) -> Config:
-    """The config of a command line.
+def add_config_arguments(parser: ArgumentParser) -> None:
+    """Add the config and what every command line may say about it; see :func:`read_config`."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='where to write; default work_dirs/<name of the config>')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings, for example train_dataloader.batch_size=16; a list is key="[a,b]"',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes',
+    )
+    # torchrun and torch.distributed.launch say it in the environment or on the command line
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=SUPPRESS)
+
+
+def read_config(args: Namespace) -> Config:
+    """The config of a command line, for :func:`build_runner`.
 
     Args:
-        path (str | Path): The config file.
-        options (dict, optional): Settings to override, as ``DictAction`` reads them.
-        work_dir (str, optional): Where to write; by default the config's own, or else
-            ``work_dirs/<name of the config>``.
-        launcher (str): What started the processes.
-
-    Returns:
-        Config: Ready for :func:`build_runner`.
+        args (Namespace): What :func:`add_config_arguments` asked for.
 
     Raises:
         InputError: If there is no such file, or it cannot be read.
     """
-    if not Path(path).is_file():
-        raise InputError(f'config {path} does not exist; see configs/')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not Path(args.config).is_file():
+        raise InputError(f'config {args.config} does not exist; see configs/')
     try:
-        cfg = Config.fromfile(path)
+        cfg = Config.fromfile(args.config)
     # a config is a program and may fail as any other
     except Exception as error:
-        raise InputError(f'config {path} cannot be read: {error!r}') from error
-    cfg.launcher = launcher
-    cfg.merge_from_dict(options or {})
-    if work_dir is not None:
-        cfg.work_dir = work_dir
+        raise InputError(f'config {args.config} cannot be read: {error!r}') from error
+    cfg.launcher = args.launcher
+    cfg.merge_from_dict(args.cfg_options or {})
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs', Path(path).stem))
+        cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
     return cfg
 
 

@@ -170,7 +170,7 @@ def test_a_missing_config_is_named(tmp_path):
     done = train(tmp_path, None, config='configs/none.py')
     assert done.returncode == 1
     assert done.stderr.strip().endswith(
-        'error: config configs/none.py does not exist; see configs/crosscl/'
+        'error: config configs/none.py does not exist; see configs/'
     )
 
 
