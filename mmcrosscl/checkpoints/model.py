@@ -74,6 +74,11 @@ def _absent(name: str, wanted: Mapping) -> bool:
 def _check_backbone(state: Mapping, wanted: Mapping) -> None:
     """Raise unless the model's backbone, and no other one, is in the state dict."""
     stages = ('backbone.', f'{SHARED_HEAD}layer4.')
+    if not any(name.startswith(stages) for name in wanted):
+        raise InputError(
+            'the model has no backbone that could start from the checkpoint; its weights must be '
+            'called backbone.…'
+        )
     missing = [name for name in wanted if name.startswith(stages) and name not in state]
     extra = [name for name in state if name not in wanted]
     for what, names in (('not in the checkpoint', missing), ('not in the model', extra)):

@@ -12,11 +12,12 @@ from mmcrosscl.errors import InputError
 from tests.checkpoints.makers import crosscl, reference
 
 
-def detector(name='retinanet_r50_fpn', depth=18, **backbone):
+def detector(name='retinanet_r50_fpn', depth=18, neck=None, **backbone):
     configs = Path(get_installed_path('mmdet'), '.mim/configs')
     cfg = Config.fromfile(configs / f'_base_/models/{name}.py').model
     cfg.backbone.update(depth=depth, init_cfg=None, **backbone)
     cfg.neck.in_channels = [64, 128, 256, 512] if depth == 18 else [256, 512, 1024, 2048]
+    cfg.neck.update(neck or {})
     return MODELS.build(dict(cfg, _scope_='mmdet'))
 
 
@@ -45,16 +46,6 @@ def test_any_known_checkpoint_will_do(state):
     assert convert_for(reference(18), model).state_dict.keys() == expected.keys()
     backbone = convert_for(convert(state, 'timm').contents(), model).state_dict
     assert all(name.startswith('backbone.') for name in backbone) and len(backbone) == 120
-
-
-def test_a_detector_without_p3_takes_what_it_has(state):
-    model = detector()
-    del model.neck.fpn_convs[0]
-    conversion = convert_for(state, model)
-    # what was P4's place is not taken by P3's weights
-    assert 'neck.fpn_convs.1.conv.weight' not in model.state_dict() or torch.equal(
-        conversion.state_dict['neck.fpn_convs.1.conv.weight'], state['neck.fpn_convs.2.conv.weight']
-    )
 
 
 def test_a_classifier_takes_the_backbone(state):
@@ -87,11 +78,21 @@ def test_another_backbone_is_named(state, make, complaint):
         convert_for(state, make())
 
 
+def test_a_model_that_nothing_fits_is_named(state):
+    model = torch.nn.Module()
+    model.student = detector()
+    with pytest.raises(InputError, match='has no backbone that could start from the checkpoint'):
+        convert_for(state, model)
+
+
 def test_a_deeper_checkpoint_is_named():
     with pytest.raises(InputError, match='weights are not in the model: backbone.layer1.2.bn1'):
         convert_for(crosscl(depth=34).state_dict(), detector())
 
 
-def test_norms_that_differ_are_named():
-    with pytest.raises(InputError, match="set the model's neck.norm_cfg to that of the pre-train"):
-        convert_for(crosscl(with_norm=True).state_dict(), detector())
+def test_norms_that_differ_are_named(state):
+    with_norm = detector(neck=dict(norm_cfg=dict(type='BN')))
+    for given, model in ((crosscl(with_norm=True).state_dict(), detector()), (state, with_norm)):
+        with pytest.raises(InputError, match="set the model's neck.norm_cfg to that of the pre-tr"):
+            convert_for(given, model)
+    assert convert_for(crosscl(with_norm=True).state_dict(), with_norm).state_dict
