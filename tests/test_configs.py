@@ -24,7 +24,7 @@ def test_every_entry_config_makes_a_training_batch_and_a_model(path, photos):
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     sample = dataset[0]
     size = 96 if 'demo' in path.stem else 224
-    assert [tuple(view.shape) for view in sample['inputs']] == [(3, size, size)] * 2
+    assert [tuple(view.shape) for view in sample['inputs']] == [(size, size, 3)] * 2
     assert sample['data_samples'].query_regions.shape == (36, 4)
     assert MODELS.build(cfg.model).queue.keys.shape == (cfg.model.queue_len, 128)
 
@@ -71,6 +71,6 @@ def test_the_model_is_the_published_one():
 def test_the_steps_of_the_views_are_in_the_published_order():
     pipeline = Config.fromfile('configs/crosscl/r50_8xb32.py').train_pipeline
     assert [step.type.rpartition('.')[2] for step in pipeline] == [
-        'LoadImage', 'RandomFlip', 'TwoCrops', 'RandomGaussianBlur', 'RandomColorJitter',
-        'RandomGrey', 'RegionPairs', 'PackInputs',
+        'LoadImage', 'TwoCrops', 'RandomGaussianBlur', 'RandomColorJitter', 'RandomGrey',
+        'RegionPairs', 'PackViews',
     ]  # fmt: skip

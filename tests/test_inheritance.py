@@ -121,7 +121,7 @@ def test_a_text_config_inherits_and_trains(installed, site, photos, tmp_path, st
     (tmp_path / 'mine.py').write_text(
         f'{base}\n{SMALL.format(photos=photos)}'
         'train_pipeline = _base_.train_pipeline\n'
-        'train_pipeline[2].scale = 64\n'
+        'train_pipeline[1].scale = 64\n'
         'train_dataloader["dataset"]["pipeline"] = train_pipeline\n'
     )
     said = installed(site / 'mmcrosscl/.mim/tools/train.py', 'mine.py', '--work-dir', 'work')
@@ -139,7 +139,7 @@ with read_base():
 model.update(type=CrossCL, queue_len=8)
 model.backbone.update(depth=18)
 model.neck.update(in_channels=[128, 256, 512], hid_channels=16)
-train_pipeline[2].update(scale=64)
+train_pipeline[1].update(scale=64)
 train_dataloader.update(batch_size=2, num_workers=0)
 train_dataloader.dataset.update(
     data_root='{photos}', data_prefix='', pipeline=train_pipeline)

@@ -22,7 +22,7 @@ def run(photos, work_dir, iterations, **settings):
     """Mean regional loss and accuracies, early and late in a run of the demo at a smaller size."""
     cfg = Config.fromfile('configs/crosscl/r18_demo.py')
     cfg.train_dataloader.dataset.data_root = str(photos)
-    cfg.train_dataloader.dataset.pipeline[2].scale = 64
+    cfg.train_dataloader.dataset.pipeline[1].scale = 64
     cfg.merge_from_dict(
         dict(
             work_dir=str(work_dir),

@@ -30,7 +30,7 @@ def tiny_config(folder: Path, epochs: int = 1, images: int = 8, workers: int = 0
         batch_size=images // 2, num_workers=workers, persistent_workers=workers > 0
     )
     cfg.train_dataloader.dataset.data_root = str(folder / 'photos')
-    cfg.train_dataloader.dataset.pipeline[2].scale = 64
+    cfg.train_dataloader.dataset.pipeline[1].scale = 64
     cfg.train_cfg.max_epochs = epochs
     cfg.work_dir = str(folder / 'work')
     # mmengine would give runs of one second one log

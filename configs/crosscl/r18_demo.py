@@ -8,7 +8,7 @@ model = dict(
 )
 
 train_pipeline = _base_.train_pipeline  # noqa: F821
-train_pipeline[2].update(scale=96)
+train_pipeline[1].update(scale=96)
 
 train_dataloader = dict(
     num_workers=1,

@@ -1,5 +1,10 @@
 _base_ = './r50_8xb32.py'
 
+train_pipeline = _base_.train_pipeline  # noqa: F821
+# the smallest crop of a reduced image still has 480 pixels a side
+train_pipeline[0].update(min_size=1240)
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+
 custom_hooks = [
     dict(type='mmcrosscl.SkippedImagesHook', interval=50),
     dict(type='mmcrosscl.MultiScaleHook', scales=[224, 384, 480]),

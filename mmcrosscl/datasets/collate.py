@@ -1,20 +1,32 @@
 """From samples to a batch."""
 
-from mmengine.dataset import default_collate
+import numpy as np
+import torch
+from torch import Tensor
 
 from mmcrosscl.registry import FUNCTIONS
 
 
 @FUNCTIONS.register_module()
 def collate_views(samples: list[dict], _scope_: str | None = None) -> dict:
-    """Stack the views of all samples; MMEngine's ``default_collate`` for inherited configs.
+    """Put the views of all samples together.
 
     Args:
-        samples (list[dict]): N times 'inputs', query and key view, and 'data_samples'.
+        samples (list[dict]): N times what :class:`~mmcrosscl.datasets.transforms.PackViews` gives.
         _scope_ (str, optional): What MMEngine writes into the settings of a config that another
             package inherits, and then hands to this function. Not used.
 
     Returns:
-        dict: 'inputs', two (N, 3, S, S) tensors, and 'data_samples', a list of N.
+        dict: 'inputs', query views and key views, each (N, 3, S, S) uint8 in channels-last memory,
+        and 'data_samples', a list of N.
     """
-    return default_collate(samples)
+    return dict(
+        inputs=[_stack(views) for views in zip(*(sample['inputs'] for sample in samples))],
+        data_samples=[sample['data_samples'] for sample in samples],
+    )
+
+
+def _stack(views: tuple[np.ndarray, ...]) -> Tensor:
+    batch = torch.empty(len(views), *views[0].shape, dtype=torch.uint8)
+    np.stack(views, out=batch.numpy())
+    return batch.permute(0, 3, 1, 2)

@@ -2,11 +2,12 @@
 
 from .crosscl import CrossCL
 from .head import CrossCLHead
-from .info_nce import InfoNCELoss, info_nce
+from .info_nce import InfoNCELoss, info_nce, plain_info_nce
 from .key_encoder import KeyEncoder
 from .neck import CrossCLNeck
 from .queue import KeyQueue
 from .region_pooling import RegionPooling
+from .view_preprocessor import ViewPreprocessor, change_views
 
 __all__ = [
     'CrossCL',
@@ -16,5 +17,8 @@ __all__ = [
     'KeyEncoder',
     'KeyQueue',
     'RegionPooling',
+    'ViewPreprocessor',
+    'change_views',
     'info_nce',
+    'plain_info_nce',
 ]

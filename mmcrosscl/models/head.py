@@ -1,11 +1,12 @@
 """Regional and global terms from features; which level is contrasted with which is data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from mmengine.dist import all_gather
 from mmengine.model import BaseModule
 from mmpretrain.structures import DataSample
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import MODELS
 
+from .communication import start_gather, to_device
 from .region_pooling import RegionPooling, level_stride
 
 GLOBAL = 'global'
@@ -31,6 +33,11 @@ class Term(NamedTuple):
     @property
     def name(self) -> str:
         return GLOBAL if self.query == GLOBAL else f'{self.query}_{self.key}'
+
+    @property
+    def meets(self) -> str:
+        """Which negatives: 'queue', or cells of whom and of which level."""
+        return QUEUE if self.negatives == QUEUE else f'{self.negatives}_{self.key}'
 
 
 def pool_negatives(feature_map: Tensor, view_size: int) -> Tensor:
@@ -108,11 +115,34 @@ class CrossCLHead(BaseModule):
             )
         return term
 
+    def negatives(self, key: dict[str, Tensor], view_size: int) -> dict[str, Callable[[], Tensor]]:
+        """Begin to bring together what the regional terms' queries will meet.
+
+        Args:
+            key (dict[str, Tensor]): The neck's output for the key views.
+            view_size (int): S, side of the views in pixels.
+
+        Returns:
+            dict[str, Callable]: By :attr:`Term.meets`, what waits for the cells, (K, C), and gives
+            them; for :meth:`loss`.
+        """
+        cells = {
+            level: pool_negatives(_full_precision(key[level]), view_size)
+            for level in sorted({term.key for term in self.terms} - {GLOBAL})
+        }
+        return {
+            term.meets: start_gather(cells[term.key])
+            if term.negatives == ALL_RANKS
+            else partial(cells.get, term.key)
+            for term in {term.meets: term for term in self.terms}.values()
+            if term.negatives != QUEUE
+        }
+
     def loss(
         self,
         query: dict[str, Tensor],
         key: dict[str, Tensor],
-        queue: Tensor,
+        negatives: dict[str, Callable[[], Tensor]],
         data_samples: list[DataSample],
         view_size: int,
     ) -> dict[str, Tensor]:
@@ -121,9 +151,11 @@ class CrossCLHead(BaseModule):
         Args:
             query (dict[str, Tensor]): The neck's output for the query views, with gradient.
             key (dict[str, Tensor]): The neck's output for the key views, without.
-            queue (Tensor): (K, C) past keys, unit length.
+            negatives (dict[str, Callable]): Gives the (K, C) unit vectors that a term's queries
+                meet: 'queue' past keys, and what :meth:`negatives` returned.
             data_samples (list[DataSample]): N samples with ``query_regions`` (R, 4) and
-                ``key_regions`` (R, 4) in pixels of their view, and ``paired`` (R,) bool.
+                ``key_regions`` (R, 4) in pixels of their view, and ``paired`` (R,) bool, all
+                arrays in host memory.
             view_size (int): S, side of the views in pixels.
 
         Returns:
@@ -133,30 +165,37 @@ class CrossCLHead(BaseModule):
         Raises:
             InputError: If the strides do not divide S or a sample has no regions.
         """
-        with torch.autocast(queue.device.type, enabled=False):
+        device = next(iter(query.values())).device
+        with torch.autocast(device.type, enabled=False):
             query = {name: _full_precision(x) for name, x in query.items()}
             key = {name: _full_precision(x) for name, x in key.items()}
-            boxes_q = self._paired(data_samples, 'query_regions')
-            boxes_k = self._paired(data_samples, 'key_regions')
+            rois = _paired_rois(data_samples, 'query_regions', device)
             queries = {
-                level: self._vectors(query, level, boxes_q, view_size)
+                level: self._vectors(query, level, rois, view_size)
                 for level in dict.fromkeys(term.query for term in self.terms)
             }
+            rois = _paired_rois(data_samples, 'key_regions', device)
             keys = {
-                level: self._vectors(key, level, boxes_k, view_size)
+                level: self._vectors(key, level, rois, view_size)
                 for level in dict.fromkeys(term.key for term in self.terms)
             }
-            negatives = {QUEUE: queue}
-            for level in sorted(keys.keys() - {GLOBAL}):
-                negatives[OWN_RANK, level] = pool_negatives(key[level], view_size)
+            results = {}
+            # all that meets the same negatives meets them at once
+            for meets in dict.fromkeys(term.meets for term in self.terms):
+                terms = [term for term in self.terms if term.meets == meets]
+                results |= zip(
+                    terms,
+                    zip(
+                        *self.loss_module(
+                            torch.stack([queries[term.query] for term in terms]),
+                            torch.stack([keys[term.key] for term in terms]),
+                            negatives[meets](),
+                        )
+                    ),
+                )
             losses = {}
             for term in self.terms:
-                source = QUEUE if term.negatives == QUEUE else (term.negatives, term.key)
-                if source not in negatives:
-                    negatives[source] = torch.cat(all_gather(negatives[OWN_RANK, term.key]))
-                loss, accuracy = self.loss_module(
-                    queries[term.query], keys[term.key], negatives[source]
-                )
+                loss, accuracy = results[term]
                 losses[f'loss_{term.name}'] = term.weight * loss
                 losses[f'acc_{term.name}'] = accuracy
             # what is a key alone still needs a place in the graph: between ranks every parameter's
@@ -168,7 +207,7 @@ class CrossCLHead(BaseModule):
         return losses
 
     def _vectors(
-        self, features: dict[str, Tensor], level: str, boxes: list[Tensor], view_size: int
+        self, features: dict[str, Tensor], level: str, rois: Tensor, view_size: int
     ) -> Tensor:
         if level == GLOBAL:
             return F.normalize(features[GLOBAL], dim=1)
@@ -178,16 +217,24 @@ class CrossCLHead(BaseModule):
                 f'view size {view_size} is not a multiple of the strides (level {level} has '
                 f'{feature_map.shape[-1]} cells); use a multiple of 32'
             )
-        return F.normalize(self.region_pooling(feature_map, level, boxes), dim=1)
+        return F.normalize(self.region_pooling(feature_map, level, rois), dim=1)
 
-    @staticmethod
-    def _paired(data_samples: list[DataSample], regions: str) -> list[Tensor]:
-        if any(regions not in sample or 'paired' not in sample for sample in data_samples):
-            raise InputError(
-                f'a data sample has no {regions!r} or no "paired"; put mmcrosscl.RegionPairs into '
-                'the pipeline and its three keys into algorithm_keys of PackInputs'
-            )
-        return [sample.get(regions)[sample.paired] for sample in data_samples]
+
+def _paired_rois(data_samples: list[DataSample], regions: str, device: torch.device) -> Tensor:
+    """(ΣR, 5), image index and box of the regions that have a pair, as RoI ops take them."""
+    if any(regions not in sample or 'paired' not in sample for sample in data_samples):
+        raise InputError(
+            f'a data sample has no {regions!r} or no "paired"; put mmcrosscl.RegionPairs and '
+            'mmcrosscl.PackViews into the pipeline'
+        )
+    # chosen in host memory: a device would have to be waited for to know how many there are
+    rois = np.concatenate(
+        [
+            np.pad(sample.get(regions)[sample.paired], ((0, 0), (1, 0)), constant_values=index)
+            for index, sample in enumerate(data_samples)
+        ]
+    )
+    return to_device(torch.from_numpy(rois), device)
 
 
 def _full_precision(x: Tensor) -> Tensor:

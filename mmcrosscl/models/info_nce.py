@@ -17,36 +17,89 @@ def info_nce(
     negatives of He et al., 2020 (https://arxiv.org/abs/1911.05722):
     ``logsumexp([q·pos, q·neg₁, q·neg₂, …] / T) − q·pos / T``, averaged over the rows.
 
+    No N × K matrix is made: memory is O(N·C), beside the input. Terms that meet the same negatives
+    are best given in one call, as leading dimensions of query and positive.
+
     Args:
-        query (Tensor): (N, C), unit length, carries gradient.
-        positive (Tensor): (N, C), unit length, no gradient.
+        query (Tensor): (..., N, C), unit length, carries gradient.
+        positive (Tensor): (..., N, C), unit length.
         negatives (Tensor): (K, C), unit length, no gradient.
         temperature (float): > 0.
 
     Returns:
-        tuple[Tensor, Tensor]: The loss, a scalar, and the top-1 accuracy, the percentage of rows
-        whose positive is nearer than every negative. Both are 0 when N is 0, the loss with a graph
-        all the same, so that every rank has gradients to reduce.
+        tuple[Tensor, Tensor]: The loss, (...), and the top-1 accuracy, (...), the percentage of
+        rows whose positive is nearer than every negative. Both are 0 when N is 0, the loss with a
+        graph all the same, so that every rank has gradients to reduce.
 
     Raises:
-        InputError: If the shapes disagree or the temperature is not above 0.
+        InputError: If the shapes disagree, the negatives are none or carry gradient, or the
+            temperature is not above 0.
     """
-    _check_temperature(temperature)
-    if query.shape != positive.shape or negatives.shape[1:] != query.shape[1:]:
-        raise InputError(
-            f'query {tuple(query.shape)}, positive {tuple(positive.shape)} and negatives '
-            f'{tuple(negatives.shape)} must be (N, C), (N, C) and (K, C)'
-        )
-    to_positive = (query * positive).sum(dim=1, keepdim=True)
+    _check(query, positive, negatives, temperature)
+    to_positive = (query * positive).sum(dim=-1)
+    log_sum, nearest = _LogSumExp.apply(query.flatten(0, -2), negatives, 1 / temperature)
+    logit = to_positive / temperature
+    rows = max(query.shape[-2], 1)
+    loss = torch.logaddexp(logit, log_sum.view_as(logit)) - logit
+    hits = to_positive.detach() > nearest.view_as(logit)
+    return loss.sum(dim=-1) / rows, 100 * hits.sum(dim=-1, dtype=loss.dtype) / rows
+
+
+def plain_info_nce(
+    query: Tensor, positive: Tensor, negatives: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """:func:`info_nce` through the whole matrix of logits: slow, and plain enough to check it."""
+    _check(query, positive, negatives, temperature)
+    to_positive = (query * positive).sum(dim=-1, keepdim=True)
     to_negatives = query @ negatives.T
-    logits = torch.cat((to_positive, to_negatives), dim=1) / temperature
-    rows = max(len(query), 1)
-    target = torch.zeros(len(query), dtype=torch.long, device=query.device)
-    loss = F.cross_entropy(logits, target, reduction='sum') / rows
-    with torch.no_grad():
-        hits = (to_positive > to_negatives).all(dim=1)
-        accuracy = 100 * hits.sum(dtype=loss.dtype) / rows
-    return loss, accuracy
+    logits = torch.cat((to_positive, to_negatives), dim=-1) / temperature
+    rows = max(query.shape[-2], 1)
+    losses = -F.log_softmax(logits, dim=-1)[..., 0]
+    hits = (to_positive > to_negatives).all(dim=-1)
+    return losses.sum(dim=-1) / rows, 100 * hits.sum(dim=-1, dtype=losses.dtype) / rows
+
+
+class _LogSumExp(torch.autograd.Function):
+    """Log-sum-exp of the logits of (N, C) queries against negatives, and their greatest cosine.
+
+    The gradient of the log-sum-exp is the mean of the negatives, weighted by the softmax: together
+    they are attention with the negatives as keys and values. One walk over the negatives, a few at
+    a time, gives both, as Rabe and Staats, 2021 (https://arxiv.org/abs/2112.05682) walk over keys.
+    """
+
+    @staticmethod
+    def forward(ctx, query: Tensor, negatives: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        # sums of half-precision numbers are kept in single
+        query = query.to(torch.promote_types(query.dtype, torch.float32))
+        greatest = query.new_full((len(query),), -torch.inf)
+        total = torch.zeros_like(greatest)
+        mean = torch.zeros_like(query)
+        for part in negatives.split(_part_length(query)):
+            part = part.to(query.dtype)
+            weights = query @ part.T
+            before = greatest
+            greatest = torch.maximum(before, weights.amax(dim=1))
+            weights.sub_(greatest[:, None]).mul_(scale).exp_()
+            kept = (before - greatest).mul_(scale).exp_()
+            total.mul_(kept).add_(weights.sum(dim=1))
+            mean.mul_(kept[:, None]).addmm_(weights, part)
+        mean.div_(total[:, None])
+        ctx.save_for_backward(mean)
+        ctx.scale = scale
+        ctx.mark_non_differentiable(greatest)
+        return greatest * scale + total.log_(), greatest
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+        (mean,) = ctx.saved_tensors
+        return ctx.scale * gradient[:, None] * mean, None, None
+
+
+def _part_length(query: Tensor) -> int:
+    """How many negatives at a time: what their cosines take should stay in the cache."""
+    cache = 32 * 2**20 if query.is_cuda else 2**20
+    return max(256, cache // (4 * max(len(query), 1)))
 
 
 @MODELS.register_module()
@@ -66,11 +119,24 @@ class InfoNCELoss(nn.Module):
         self.temperature = temperature
 
     def forward(self, query: Tensor, positive: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and top-1 accuracy of (N, C) queries; see :func:`info_nce`."""
+        """Losses and top-1 accuracies, (...), of (..., N, C) queries; see :func:`info_nce`."""
         return info_nce(query, positive, negatives, self.temperature)
 
     def extra_repr(self) -> str:
         return f'temperature={self.temperature}'
+
+
+def _check(query: Tensor, positive: Tensor, negatives: Tensor, temperature: float) -> None:
+    _check_temperature(temperature)
+    if query.shape != positive.shape or query.ndim < 2 or negatives.shape[1:] != query.shape[-1:]:
+        raise InputError(
+            f'query {tuple(query.shape)}, positive {tuple(positive.shape)} and negatives '
+            f'{tuple(negatives.shape)} must be (..., N, C), (..., N, C) and (K, C)'
+        )
+    if len(negatives) == 0:
+        raise InputError('there are no negatives; give at least one')
+    if negatives.requires_grad:
+        raise InputError('negatives carry gradient, which is not computed; detach them')
 
 
 def _check_temperature(temperature: float) -> None:

@@ -3,11 +3,13 @@
 from copy import deepcopy
 
 import torch
-from mmpretrain.models.utils import batch_shuffle_ddp, batch_unshuffle_ddp
+from mmengine.dist import get_world_size
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mmcrosscl.errors import InputError
+
+from .communication import BatchShuffle
 
 
 class KeyEncoder(nn.Module):
@@ -35,21 +37,22 @@ class KeyEncoder(nn.Module):
         self.neck = deepcopy(neck).requires_grad_(False)
         self.register_buffer('steps', torch.zeros((), dtype=torch.long))
         self._follow = get_ema_multi_avg_fn(1 - momentum)
-        # whether `steps` has been looked at, so that a GPU is waited for once and not every step
-        self._started = False
+        # `steps` in host memory, once it has been looked at, so that a GPU is waited for but once
+        self._step: int | None = None
 
     @torch.no_grad()
     def update(self, backbone: nn.Module, neck: nn.Module) -> None:
         """Move the copy towards the query's backbone and neck by one step."""
-        if not self._started:
-            self._started = True
-            if self.steps == 0:
+        if self._step is None:
+            self._step = int(self.steps)
+            if self._step == 0:
                 self.backbone.load_state_dict(backbone.state_dict())
                 self.neck.load_state_dict(neck.state_dict())
         followers = [*self.backbone.parameters(), *self.neck.parameters()]
         leaders = [*backbone.parameters(), *neck.parameters()]
         self._follow(followers, leaders, None)
         self.steps += 1
+        self._step += 1
 
     @torch.no_grad()
     def forward(self, view: Tensor) -> dict[str, Tensor]:
@@ -58,10 +61,15 @@ class KeyEncoder(nn.Module):
         Between ranks the images are shuffled around the encoding, so that the statistics of batch
         norm do not tell which keys belong to one rank's queries.
         """
-        view, restore = batch_shuffle_ddp(view)
-        features = self.neck(self.backbone(view))
-        return {name: batch_unshuffle_ddp(x, restore) for name, x in features.items()}
+        if get_world_size() == 1:
+            return self.neck(self.backbone(view))
+        if self._step is None:
+            self._step = int(self.steps)
+        shuffle = BatchShuffle(len(view), self._step, view.device)
+        features = self.neck(self.backbone(shuffle.shuffle(view)))
+        returning = {name: shuffle.start_restore(x) for name, x in features.items()}
+        return {name: wait() for name, wait in returning.items()}
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._started = False
+        self._step = None

@@ -2,14 +2,13 @@
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import all_gather
 from torch import Tensor, nn
 
 from mmcrosscl.errors import InputError
 
 
 class KeyQueue(nn.Module):
-    """The last ``length`` keys of all ranks, newest overwriting oldest.
+    """The last ``length`` keys, newest overwriting oldest.
 
     The rows start as random unit vectors, as in He et al., 2020
     (https://arxiv.org/abs/1911.05722). Any batch size goes with any length.
@@ -35,8 +34,7 @@ class KeyQueue(nn.Module):
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
-        """Take in (N, dim) keys of this rank and those of all others, in rank order."""
-        keys = torch.cat(all_gather(keys))
+        """Take in (N, dim) keys, those of all ranks in rank order."""
         length = len(self.keys)
         # a batch longer than the ring would write some rows twice, in no defined order
         skipped = max(len(keys) - length, 0)

@@ -2,7 +2,6 @@
 
 import re
 
-import torch
 from mmcv import ops
 from torch import Tensor, nn
 
@@ -50,21 +49,17 @@ class RegionPooling(nn.Module):
             {level: layer(spatial_scale=1 / level_stride(level), **settings) for level in levels}
         )
 
-    def forward(self, feature_map: Tensor, level: str, boxes: list[Tensor]) -> Tensor:
+    def forward(self, feature_map: Tensor, level: str, rois: Tensor) -> Tensor:
         """Pool boxes from a map.
 
         Args:
             feature_map (Tensor): (N, C, H, W), the level's map of N views.
             level (str): Which level it is.
-            boxes (list[Tensor]): N tensors (Rᵢ, 4) of x0, y0, x1, y1 in pixels of the view.
+            rois (Tensor): (R, 5); which of the N views, x0, y0, x1, y1 in pixels of the view.
 
         Returns:
-            Tensor: (ΣRᵢ, C), images in order and each image's boxes in order. With no box at all
-            it is (0, C) and still part of the graph.
+            Tensor: (R, C). With no box at all it is (0, C) and still part of the graph.
         """
-        rois = torch.cat(
-            [nn.functional.pad(b, (1, 0), value=float(i)) for i, b in enumerate(boxes)]
-        )
         if len(rois) == 0:
             return feature_map[:0].sum(dim=(2, 3))
         layer = self.layers[level]

@@ -1,11 +1,11 @@
 """Small models and batches for the tests."""
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmpretrain.structures import DataSample
 
-from mmcrosscl.datasets.transforms import RegionPairs
-from mmcrosscl.datasets.transforms.regions import map_boxes
+from mmcrosscl.datasets.transforms import map_boxes, windows
 
 BASE = Config.fromfile('configs/_base_/models/crosscl_r50_fpn.py').model
 
@@ -25,7 +25,7 @@ def model_config(
             queue_len=queue_len,
             backbone=dict(type='mmpretrain.ResNet', depth=depth),
             neck=dict(in_channels=channels, hid_channels=channels[-1], norm_cfg=norm_cfg),
-            data_preprocessor=dict(type='mmpretrain.SelfSupDataPreprocessor'),
+            data_preprocessor=dict(type='mmcrosscl.ViewPreprocessor'),
         )
     )
     if roi_layer is not None:
@@ -36,16 +36,16 @@ def model_config(
 
 def make_sample(size: int, key_crop=(0.0, 0.0, 1.0, 1.0), paired: bool | None = None) -> DataSample:
     """A sample whose key view is a crop (left, top, width, height as shares) of the query view."""
-    query = RegionPairs().windows(size)
-    whole = torch.tensor([0.0, 0.0, size, size]).numpy()
-    key = map_boxes(query, whole, torch.tensor(key_crop).numpy() * size, size)
+    query = windows(size)
+    whole = np.array([0.0, 0.0, size, size])
+    key = map_boxes(query, whole, np.array(key_crop) * size, size)
     valid = (key[:, :2] >= 0).all(1) & (key[:, 2:] < size).all(1)
     if paired is not None:
         valid[:] = paired
     sample = DataSample()
-    sample.set_field(torch.from_numpy(query).float(), 'query_regions')
-    sample.set_field(torch.from_numpy(key).float(), 'key_regions')
-    sample.set_field(torch.from_numpy(valid), 'paired')
+    sample.set_field(query.astype(np.float32), 'query_regions')
+    sample.set_field(key.astype(np.float32), 'key_regions')
+    sample.set_field(valid, 'paired')
     return sample
 
 

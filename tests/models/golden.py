@@ -11,7 +11,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from mmcrosscl.checkpoints import convert
-from mmcrosscl.datasets.transforms import RegionPairs
+from mmcrosscl.datasets.transforms import windows
 from mmcrosscl.models import CrossCL
 from mmcrosscl.registry import MODELS
 from tests.models.builders import model_config
@@ -88,15 +88,15 @@ def batch(step: int) -> tuple[list[Tensor], list[DataSample]]:
         randn(BATCH, 3, SIZE // 8, SIZE // 8), scale_factor=8, mode='bilinear', align_corners=False
     )
     views = [base + 0.3 * randn(BATCH, 3, SIZE, SIZE) for _ in range(2)]
-    windows = torch.from_numpy(RegionPairs().windows(SIZE))
+    query_regions = windows(SIZE)
     zoom = 0.7 + 0.6 * rand(BATCH, 1, 1)
     shift = (rand(BATCH, 1, 2) - 0.3) * 112
-    key_regions = windows * zoom + torch.cat((shift, shift), dim=2)
+    key_regions = torch.tensor(query_regions) * zoom + torch.cat((shift, shift), dim=2)
     paired = ((key_regions >= 0) & (key_regions < SIZE)).all(dim=2)
     samples = []
-    for regions, valid in zip(key_regions, paired):
+    for regions, valid in zip(key_regions.numpy(), paired.numpy()):
         sample = DataSample()
-        sample.set_field(windows, 'query_regions')
+        sample.set_field(query_regions, 'query_regions')
         sample.set_field(regions, 'key_regions')
         sample.set_field(valid, 'paired')
         samples.append(sample)

@@ -29,9 +29,14 @@ def run(job, folder):
 
 def regions(feature_map, stride, samples, name):
     rois = torch.cat(
-        [F.pad(s.get(name)[s.paired], (1, 0), value=i) for i, s in enumerate(samples)]
+        [
+            F.pad(torch.from_numpy(s.get(name)[s.paired]), (1, 0), value=i)
+            for i, s in enumerate(samples)
+        ]
     ).double()
-    pooled = RoIAlign(1, 1 / stride, sampling_ratio=0, aligned=False)(feature_map, rois)
+    pooled = RoIAlign(1, 1 / stride, sampling_ratio=0, aligned=False)(
+        feature_map.contiguous(), rois
+    )
     return F.normalize(pooled.flatten(1), dim=1)
 
 
@@ -52,8 +57,8 @@ def expected():
     ]
     queue = model.queue.keys.clone()
     # keys: shuffled over the ranks for batch norm, then put back
-    torch.manual_seed(worker.SHUFFLE_SEED)
-    permutation = torch.randperm(WORLD * worker.IMAGES)
+    step = torch.Generator().manual_seed(1)
+    permutation = torch.randperm(WORLD * worker.IMAGES, generator=step)
     images = torch.cat([views[1] for views, _ in batches])[permutation]
     key_backbone, key_neck = model.key_encoder.backbone, model.key_encoder.neck
     key_backbone.load_state_dict(model.backbone.state_dict())

@@ -24,11 +24,15 @@ def regional(query, key, negatives='own_rank', **more):
     return dict(query=query, key=key, negatives=negatives, **more)
 
 
-def run(terms, levels=('p3', 'p4'), samples=None, size=SIZE):
+def contrast(head, query, key, samples, size=SIZE):
     queue = F.normalize(torch.randn(10, 6, generator=torch.Generator().manual_seed(9)), dim=1)
+    negatives = {'queue': lambda: queue, **head.negatives(key, size)}
+    return head.loss(query, key, negatives, samples, size)
+
+
+def run(terms, levels=('p3', 'p4'), samples=None, size=SIZE):
     samples = samples or [make_sample(SIZE, key_crop=(0.1, 0.0, 0.8, 0.9))] * IMAGES
-    head = CrossCLHead(terms)
-    return head.loss(features(levels, 0), features(levels, 1), queue, samples, size)
+    return contrast(CrossCLHead(terms), features(levels, 0), features(levels, 1), samples, size)
 
 
 def test_one_loss_and_accuracy_per_term_in_their_order():
@@ -43,11 +47,13 @@ def test_query_rows_meet_key_rows_and_the_key_levels_cells():
     sample = make_sample(SIZE, key_crop=(0.1, 0.0, 0.8, 0.9))
     head = CrossCLHead([regional('p4', 'p3')])
 
-    def rows(maps, level, boxes):
-        return F.normalize(head.region_pooling(maps[level], level, boxes), dim=1)
+    def rows(maps, level, regions):
+        boxes = torch.from_numpy(sample.get(regions)[sample.paired])
+        rois = torch.cat([F.pad(boxes, (1, 0), value=float(i)) for i in range(IMAGES)])
+        return F.normalize(head.region_pooling(maps[level], level, rois), dim=1)
 
-    query = rows(features(seed=0), 'p4', [sample.query_regions[sample.paired]] * IMAGES)
-    key = rows(features(seed=1), 'p3', [sample.key_regions[sample.paired]] * IMAGES)
+    query = rows(features(seed=0), 'p4', 'query_regions')
+    key = rows(features(seed=1), 'p3', 'key_regions')
     cells = pool_negatives(features(seed=1)['p3'], SIZE)
     assert 0 < len(query) < 36 * IMAGES
     loss, accuracy = info_nce(query, key, cells, 0.2)
@@ -110,9 +116,8 @@ def test_at_224_there_are_144_and_676_negatives_per_image():
 
 def test_half_precision_features_are_contrasted_in_full():
     half = {name: x.half() for name, x in features().items()}
-    queue = F.normalize(torch.randn(10, 6), dim=1)
     head = CrossCLHead([GLOBAL, regional('p4', 'p3')])
-    losses = head.loss(half, half, queue, [make_sample(SIZE)] * IMAGES, SIZE)
+    losses = contrast(head, half, half, [make_sample(SIZE)] * IMAGES)
     assert {value.dtype for value in losses.values()} == {torch.float32}
 
 

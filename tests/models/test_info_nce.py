@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmcrosscl.errors import InputError
-from mmcrosscl.models import InfoNCELoss, info_nce
+from mmcrosscl.models import InfoNCELoss, info_nce, plain_info_nce
 
 
 def unit_rows(rows, columns, seed):
@@ -31,7 +33,7 @@ def test_value_gradient_and_accuracy_follow_the_formula(n, k, c, temperature, se
     terms, gradient, hits = [], torch.zeros(n, c, dtype=torch.float64), 0
     for i in range(n):
         keys = [positive[i], *negatives]
-        logits = [float(query[i] @ key) / temperature for key in keys]
+        logits = [float(query[i].detach() @ key) / temperature for key in keys]
         total = sum(math.exp(x) for x in logits)
         terms.append(math.log(total) - logits[0])
         expected_key = sum(math.exp(x) / total * key for x, key in zip(logits, keys))
@@ -64,7 +66,135 @@ def test_temperature_must_be_above_zero(temperature):
         info_nce(torch.ones(1, 2), torch.ones(1, 2), torch.ones(1, 2), temperature)
 
 
-@pytest.mark.parametrize('shapes', [((2, 3), (1, 3), (4, 3)), ((2, 3), (2, 3), (4, 2))])
+@pytest.mark.parametrize(
+    'shapes', [((2, 3), (1, 3), (4, 3)), ((2, 3), (2, 3), (4, 2)), ((3,), (3,), (4, 3))]
+)
 def test_shapes_must_agree(shapes):
-    with pytest.raises(InputError, match=r'must be \(N, C\), \(N, C\) and \(K, C\)'):
+    with pytest.raises(InputError, match=r'must be \(..., N, C\), \(..., N, C\) and \(K, C\)'):
         info_nce(*(torch.ones(shape) for shape in shapes), 0.2)
+
+
+def test_no_negatives_or_negatives_with_gradient_are_named():
+    ones = torch.ones(2, 3)
+    with pytest.raises(InputError, match='no negatives; give at least one'):
+        info_nce(ones, ones, ones[:0], 0.2)
+    with pytest.raises(InputError, match='negatives carry gradient'):
+        info_nce(ones, ones, ones.clone().requires_grad_(), 0.2)
+
+
+def drawn(shape, negatives, dtype, device='cpu', spread=0.05):
+    """Queries near their positives, and the gradient that comes back to each term."""
+    generator = torch.Generator().manual_seed(0)
+
+    def rows(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    positive = F.normalize(rows(*shape), dim=-1)
+    query = F.normalize(positive + spread * rows(*shape), dim=-1)
+    negatives = F.normalize(rows(negatives, shape[-1]), dim=-1)
+    weights = rows(*shape[:-2])
+    return [x.to(device, dtype) for x in (query, positive, negatives, weights)]
+
+
+def value_and_gradient(loss, query, positive, negatives, weights):
+    query = query.clone().requires_grad_()
+    value, accuracy = loss(query, positive, negatives, 0.2)
+    (weights * value).sum().backward()
+    return value.detach(), query.grad, accuracy
+
+
+SHAPES = [((7, 16), 1), ((5, 128), 1000), ((2, 300, 64), 5000), ((2, 3, 50, 16), 777)]
+
+
+@pytest.mark.parametrize('shape, negatives', SHAPES)
+@pytest.mark.parametrize('dtype, bound', [(torch.float64, 1e-10), (torch.float32, 1e-6)])
+def test_it_is_the_plain_loss(shape, negatives, dtype, bound):
+    given_ = drawn(shape, negatives, dtype)
+    ours, theirs = (value_and_gradient(loss, *given_) for loss in (info_nce, plain_info_nce))
+    for one, other in zip(ours[:2], theirs):
+        assert one.shape == other.shape and one.dtype == dtype
+        # relative to the size of all: the loss of a well-placed query is a small difference
+        assert (one - other).abs().max() <= bound * max(1, other.abs().max())
+    torch.testing.assert_close(ours[2], theirs[2])
+    assert 0 < ours[2].min() <= 100
+
+
+def test_accuracy_tells_hits_from_misses():
+    *given_, _ = drawn((200, 8), 3000, torch.float64, spread=0.3)
+    accuracy = info_nce(*given_, 0.2)[1]
+    assert 5 < accuracy < 95 and accuracy == plain_info_nce(*given_, 0.2)[1]
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_half_precision_is_within_a_hundredth(dtype):
+    exact = drawn((2, 300, 64), 5000, torch.float64, spread=0.3)
+    value, gradient, _ = value_and_gradient(plain_info_nce, *exact)
+    half, half_gradient, _ = value_and_gradient(info_nce, *(x.to(dtype) for x in exact))
+    torch.testing.assert_close(half.double(), value, rtol=0.01, atol=0)
+    assert (half_gradient.double() - gradient).norm() < 0.01 * gradient.norm()
+
+
+def test_terms_in_one_call_are_terms_in_calls_of_their_own():
+    query, positive, negatives, _ = drawn((3, 40, 16), 500, torch.float64, spread=0.3)
+    together = info_nce(query, positive, negatives, 0.2)
+    apart = zip(*(info_nce(q, p, negatives, 0.2) for q, p in zip(query, positive)))
+    for one, other in zip(together, apart):
+        torch.testing.assert_close(one, torch.stack(other), rtol=1e-12, atol=0)
+
+
+def test_great_logits_neither_overflow_nor_vanish():
+    query, positive, negatives, weights = drawn((20, 16), 300, torch.float32)
+    # unit length is asked for, and not relied on
+    given_ = (30 * query, 30 * positive, 30 * negatives, weights)
+    ours, theirs = (value_and_gradient(loss, *given_) for loss in (info_nce, plain_info_nce))
+    torch.testing.assert_close(ours[0], theirs[0])
+    torch.testing.assert_close(ours[1], theirs[1], rtol=1e-4, atol=1e-4)
+
+
+MEMORY = """
+import re, resource, sys, torch
+from pathlib import Path
+from mmcrosscl.models import info_nce, plain_info_nce
+torch.set_num_threads(1)
+query, negatives = torch.ones(1152, 16).requires_grad_(), torch.ones(1_000_000, 16)
+def memory(which):
+    return int(re.search(which + r':\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024
+info_nce(query[:8], query[:8].detach(), negatives[:999], 0.2)[0].backward()
+Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
+before = memory('VmRSS')
+resource.setrlimit(resource.RLIMIT_DATA, (3 * 2**30,) * 2)
+try:
+    getattr(sys.modules['mmcrosscl.models'], sys.argv[1])(
+        query, query.detach(), negatives, 0.2)[0].backward()
+except RuntimeError as error:
+    sys.exit('alloc' in str(error) and 'out of memory')
+print('MB more:', memory('VmHWM') - before)
+"""
+
+
+def test_a_million_negatives_take_no_matrix():
+    """1,152 × 1,000,000 logits are 4.6 GB; the limit here is 3 GB in all."""
+
+    def run(name):
+        return subprocess.run(
+            [sys.executable, '-c', MEMORY, name], capture_output=True, text=True, timeout=300
+        )
+
+    ours, theirs = run('info_nce'), run('plain_info_nce')
+    assert ours.returncode == 0, ours.stderr
+    assert 0 < float(ours.stdout.rpartition(' ')[2]) < 40
+    assert theirs.returncode == 1 and 'out of memory' in theirs.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('shape, negatives', SHAPES)
+def test_a_gpu_computes_the_plain_loss_and_is_not_waited_for(shape, negatives):
+    given_ = drawn(shape, negatives, torch.float32, 'cuda')
+    theirs = value_and_gradient(plain_info_nce, *given_)
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        ours = value_and_gradient(info_nce, *given_)
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    for one, other in zip(ours, theirs):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmdet.structures.bbox import bbox2roi
 
 from mmcrosscl.errors import InputError
 from mmcrosscl.models import RegionPooling
@@ -14,21 +15,22 @@ def test_a_region_of_a_ramp_is_the_value_at_its_middle(level, stride):
     x = torch.arange(14.0).expand(14, 14)
     feature_map = torch.stack((x, x.T))[None].expand(2, 2, 14, 14)
     boxes = [torch.tensor([[16.0, 32.0, 64.0, 80.0]]), torch.tensor([[24.0, 0.0, 56.0, 40.0]])]
-    vectors = RegionPooling((level,), ROI_ALIGN)(feature_map, level, boxes)
+    vectors = RegionPooling((level,), ROI_ALIGN)(feature_map, level, bbox2roi(boxes))
     expected = torch.tensor([[40.0, 56.0], [40.0, 20.0]]) / stride
     torch.testing.assert_close(vectors, expected)
 
 
-def test_rows_are_in_batch_order_then_box_order():
+def test_each_row_is_of_the_view_that_it_names():
     feature_map = torch.arange(3.0)[:, None, None, None].expand(3, 1, 4, 4)
     box = torch.tensor([[0.0, 0.0, 16.0, 16.0]])
-    vectors = RegionPooling(('p3',), ROI_ALIGN)(feature_map, 'p3', [box, box.repeat(2, 1), box[:0]])
-    assert vectors.flatten().tolist() == [0, 1, 1]
+    rois = bbox2roi([box, box[:0], box.repeat(2, 1)])
+    vectors = RegionPooling(('p3',), ROI_ALIGN)(feature_map, 'p3', rois)
+    assert vectors.flatten().tolist() == [0, 2, 2]
 
 
 def test_memory_layout_does_not_matter():
     feature_map = torch.randn(2, 5, 8, 8)
-    boxes = [torch.tensor([[3.0, 5.0, 37.0, 41.0]])] * 2
+    boxes = bbox2roi([torch.tensor([[3.0, 5.0, 37.0, 41.0]])] * 2)
     pooling = RegionPooling(('p3',), ROI_ALIGN)
     channels_last = feature_map.to(memory_format=torch.channels_last)
     assert torch.equal(pooling(channels_last, 'p3', boxes), pooling(feature_map, 'p3', boxes))
@@ -36,7 +38,7 @@ def test_memory_layout_does_not_matter():
 
 def test_no_box_gives_no_row_but_gradients():
     feature_map = torch.randn(2, 5, 4, 4, requires_grad=True)
-    vectors = RegionPooling(('p3',), ROI_ALIGN)(feature_map, 'p3', [torch.zeros(0, 4)] * 2)
+    vectors = RegionPooling(('p3',), ROI_ALIGN)(feature_map, 'p3', torch.zeros(0, 5))
     assert vectors.shape == (0, 5)
     vectors.sum().backward()
     assert torch.equal(feature_map.grad, torch.zeros_like(feature_map))
@@ -60,13 +62,13 @@ def test_bad_settings_are_named(levels, layer, message):
 def test_precise_pooling_on_a_cpu_is_refused():
     pooling = RegionPooling(('p3',), dict(type='PrRoIPool', output_size=1))
     with pytest.raises(InputError, match='PrRoIPool runs on GPUs only'):
-        pooling(torch.randn(1, 3, 8, 8), 'p3', [torch.tensor([[0.0, 0.0, 9.0, 9.0]])])
+        pooling(torch.randn(1, 3, 8, 8), 'p3', torch.tensor([[0.0, 0.0, 0.0, 9.0, 9.0]]))
 
 
 @pytest.mark.gpu
 def test_precise_pooling_of_a_constant_is_the_constant():
     layer = dict(type='PrRoIPool', output_size=1)
     feature_map = torch.full((1, 3, 8, 8), 2.5, device='cuda')
-    boxes = [torch.tensor([[3.0, 5.0, 37.0, 41.0]], device='cuda')]
-    vectors = RegionPooling(('p3',), layer).cuda()(feature_map, 'p3', boxes)
+    rois = torch.tensor([[0.0, 3.0, 5.0, 37.0, 41.0]], device='cuda')
+    vectors = RegionPooling(('p3',), layer).cuda()(feature_map, 'p3', rois)
     torch.testing.assert_close(vectors, torch.full((1, 3), 2.5, device='cuda'))

@@ -31,7 +31,7 @@ def short(monkeypatch, tmp_path):
                 model=dict(queue_len=8),
             )
         )
-        cfg.train_dataloader.dataset.pipeline[2].scale = 64
+        cfg.train_dataloader.dataset.pipeline[1].scale = 64
         return cfg
 
     monkeypatch.setattr(Config, 'fromfile', fromfile)

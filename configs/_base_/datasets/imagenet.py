@@ -1,8 +1,7 @@
 train_pipeline = [
-    dict(type='mmcrosscl.LoadImage'),
-    # before the crops: one flip for both views
-    dict(type='mmpretrain.RandomFlip', prob=0.5),
-    dict(type='mmcrosscl.TwoCrops', scale=224, crop_ratio_range=(0.2, 1.0)),
+    dict(type='mmcrosscl.LoadImage', min_size=580),
+    # one flip for both views
+    dict(type='mmcrosscl.TwoCrops', scale=224, crop_ratio_range=(0.2, 1.0), flip_prob=0.5),
     dict(type='mmcrosscl.RandomGaussianBlur', sigma_range=(0.1, 2.0), prob=0.5),
     dict(
         type='mmcrosscl.RandomColorJitter',
@@ -14,11 +13,7 @@ train_pipeline = [
     ),
     dict(type='mmcrosscl.RandomGrey', prob=0.2),
     dict(type='mmcrosscl.RegionPairs', window=48, stride=32, grid=6, base_size=224),
-    dict(
-        type='mmpretrain.PackInputs',
-        algorithm_keys=['query_regions', 'key_regions', 'paired'],
-        meta_keys=['img_path', 'ori_shape', 'img_shape', 'flip', 'crops'],
-    ),
+    dict(type='mmcrosscl.PackViews'),
 ]
 
 train_dataloader = dict(

@@ -4,7 +4,7 @@ model = dict(
     feat_dim=128,
     momentum=0.001,
     data_preprocessor=dict(
-        type='mmpretrain.SelfSupDataPreprocessor',
+        type='mmcrosscl.ViewPreprocessor',
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
     ),

@@ -1,18 +1,22 @@
 """From an image to two views and their regions, each step one transform."""
 
 from .loading import LoadImage, decode_image
-from .photometric import RandomColorJitter, RandomGaussianBlur, RandomGrey
-from .regions import RegionPairs, map_boxes
+from .packing import PackViews
+from .photometric import RandomColorJitter, RandomGaussianBlur, RandomGrey, change_view
+from .regions import RegionPairs, map_boxes, windows
 from .views import TwoCrops, resized_crop
 
 __all__ = [
     'LoadImage',
+    'PackViews',
     'RandomColorJitter',
     'RandomGaussianBlur',
     'RandomGrey',
     'RegionPairs',
     'TwoCrops',
+    'change_view',
     'decode_image',
     'map_boxes',
     'resized_crop',
+    'windows',
 ]

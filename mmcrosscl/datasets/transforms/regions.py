@@ -1,7 +1,8 @@
 """Which windows of the query view are where in the key view."""
 
+from functools import lru_cache
+
 import numpy as np
-import torch
 from mmcv.transforms import BaseTransform
 
 from mmcrosscl.errors import InputError
@@ -22,10 +23,10 @@ class RegionPairs(BaseTransform):
 
     **Added Keys:**
 
-    - query_regions (torch.Tensor): (R, 4) float32; x0, y0, x1, y1 in pixels of the query view,
+    - query_regions (np.ndarray): (R, 4) float32; x0, y0, x1, y1 in pixels of the query view,
       row by row.
-    - key_regions (torch.Tensor): (R, 4) float32, the same places in pixels of the key view.
-    - paired (torch.Tensor): (R,) bool.
+    - key_regions (np.ndarray): (R, 4) float32, the same places in pixels of the key view.
+    - paired (np.ndarray): (R,) bool.
 
     Args:
         window (float): Side of a window. Defaults to 48.
@@ -52,28 +53,38 @@ class RegionPairs(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         size = results['img_shape'][0]
-        query = self.windows(size)
+        query = windows(size, self.window, self.stride, self.grid, self.base_size)
         key = map_boxes(query, *results['crops'], size)
         paired = (key[:, :2] >= 0).all(axis=1) & (key[:, 2:] < size).all(axis=1)
-        results['query_regions'] = torch.from_numpy(query.astype(np.float32))
-        results['key_regions'] = torch.from_numpy(key.astype(np.float32))
-        results['paired'] = torch.from_numpy(paired)
+        results['query_regions'] = query.astype(np.float32)
+        results['key_regions'] = key.astype(np.float32)
+        results['paired'] = paired
         return results
-
-    def windows(self, size: float) -> np.ndarray:
-        """The windows within a view of side ``size``: (R, 4) float64, row by row."""
-        scale = size / self.base_size
-        start = np.arange(self.grid) * self.stride * scale
-        start = start[start + self.window * scale < size]
-        y0, x0 = np.meshgrid(start, start, indexing='ij')
-        corner = np.stack((x0, y0), axis=-1).reshape(-1, 2)
-        return np.concatenate((corner, corner + self.window * scale), axis=1)
 
     def __repr__(self) -> str:
         return (
             f'{type(self).__name__}(window={self.window}, stride={self.stride}, grid={self.grid}, '
             f'base_size={self.base_size})'
         )
+
+
+@lru_cache
+def windows(
+    size: float, window: float = 48, stride: float = 32, grid: int = 6, base_size: float = 224
+) -> np.ndarray:
+    """The sliding windows within a view of side ``size``; see :class:`RegionPairs`.
+
+    Returns:
+        np.ndarray: (R, 4) float64, read-only, row by row.
+    """
+    scale = size / base_size
+    start = np.arange(grid) * stride * scale
+    start = start[start + window * scale < size]
+    y0, x0 = np.meshgrid(start, start, indexing='ij')
+    corner = np.stack((x0, y0), axis=-1).reshape(-1, 2)
+    boxes = np.concatenate((corner, corner + window * scale), axis=1)
+    boxes.flags.writeable = False
+    return boxes
 
 
 def map_boxes(

@@ -5,8 +5,8 @@ import pytest
 from mmcv.transforms import Compose
 from PIL import Image
 
-from mmcrosscl.datasets.transforms import LoadImage
-from mmcrosscl.errors import BrokenImageError
+from mmcrosscl.datasets.transforms import LoadImage, decode_image, resized_crop
+from mmcrosscl.errors import BrokenImageError, InputError
 from tests.datasets.transforms.images import error, photo
 
 
@@ -70,10 +70,64 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
     assert error(results['img'], upright) < 4
 
 
-def encoded(kind):
+def encoded(kind, name='coffee.png', mode='RGB', **options):
     buffer = io.BytesIO()
-    Image.fromarray(photo()).save(buffer, kind)
+    Image.fromarray(photo(name)).convert(mode).save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize('name', ['coffee.png', 'chelsea.png', 'retina.jpg'])
+@pytest.mark.parametrize(
+    'options',
+    [dict(), dict(progressive=True), dict(subsampling=0), dict(quality=30), dict(mode='L')],
+)
+def test_a_jpeg_is_what_pillow_makes_of_it(name, options):
+    data = encoded('JPEG', name, **options)
+    theirs = Image.open(io.BytesIO(data)).convert('RGB')
+    ours, shape = decode_image(data)
+    assert np.array_equal(ours, theirs) and shape == theirs.size[::-1]
+
+
+def test_damage_that_pillow_lives_with_is_lived_with():
+    data = encoded('JPEG')
+    data = data[:20000] + bytes(200) + data[20200:]
+    theirs = Image.open(io.BytesIO(data)).convert('RGB')
+    assert np.array_equal(decode_image(data)[0], theirs)
+
+
+@pytest.mark.parametrize('orientation', [1, 3, 6])
+@pytest.mark.parametrize(
+    'min_size, reduction', [(None, 1), (500, 1), (246, 1), (244, 2), (123, 2), (122, 4), (30, 8)]
+)
+def test_large_jpegs_are_reduced_as_far_as_they_may_be(min_size, reduction, orientation):
+    """√(400 · 600) is 489.9."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded('JPEG', quality=95, exif=exif)
+    img, shape = decode_image(data, min_size)
+    turned = orientation == 6
+    assert shape == ((600, 400) if turned else (400, 600))
+    assert img.shape[:2] == tuple(side // reduction for side in shape)
+    whole = Image.fromarray(decode_image(data)[0])
+    # reduction averages blocks
+    assert error(img, whole.reduce(reduction)) < 1.5
+
+
+def test_views_of_a_reduced_image_are_those_of_the_whole_one():
+    data = encoded('JPEG', 'retina.jpg', quality=95)  # 1411 × 1411
+    whole, reduced = decode_image(data)[0], decode_image(data, min_size=700)[0]
+    assert whole.shape[0] == 1411 and reduced.shape[0] == 706
+    view = resized_crop(whole, (200, 300, 800, 900), 224)
+    assert error(view, resized_crop(reduced, (100, 150, 400, 450), 224)) < 1.5
+
+
+def test_only_jpegs_are_reduced():
+    assert decode_image(encoded('PNG'), 30)[0].shape == (400, 600, 3)
+
+
+def test_a_bad_min_size_is_named():
+    with pytest.raises(InputError, match='min_size is 0'):
+        LoadImage(min_size=0)
 
 
 BROKEN = {

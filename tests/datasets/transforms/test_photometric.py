@@ -32,7 +32,7 @@ def test_blur(view, sigma):
 @pytest.mark.parametrize('name', ['brightness', 'contrast', 'saturation'])
 def test_blends(view, name, factor):
     theirs = getattr(F, f'adjust_{name}')(Image.fromarray(view), factor)
-    assert error(photometric.ADJUSTMENTS[name](view, factor), theirs) < 0.7
+    assert error(photometric.OPERATIONS[name](view, factor), theirs) < 0.7
 
 
 @pytest.mark.parametrize('shift', [-0.1, -0.03, 0.0, 0.05, 0.1, 0.5])
@@ -43,80 +43,106 @@ def test_hue(view, shift):
 
 def test_grey(view):
     theirs = F.to_grayscale(Image.fromarray(view), num_output_channels=3)
-    assert error(RandomGrey(prob=1).change(view), theirs) < 0.5
+    assert error(photometric.grey(view), theirs) < 0.5
 
 
 def test_operations_are_not_the_identity(view):
     # the tolerances above would pass an operation that does nothing on a dull image
     assert error(photometric.gaussian_blur(view, 2.0), view) > 0.5
-    for adjust in photometric.ADJUSTMENTS.values():
-        assert error(adjust(view, 0.6), view) > 1
+    for name in ('brightness', 'contrast', 'saturation', 'grey'):
+        assert error(photometric.OPERATIONS[name](view, 0.6), view) > 1
     assert error(photometric.adjust_hue(view, 0.1), view) > 1
 
 
-def test_jitter_applies_all_four_in_a_drawn_order(monkeypatch):
-    orders, factors = set(), {name: [] for name in ('brightness', 'contrast', 'saturation', 'hue')}
-    calls = []
-
-    def record(name):
-        def adjust(view, value):
-            calls.append(name)
-            factors[name].append(value)
-            return view
-
-        return adjust
-
-    monkeypatch.setattr(photometric, 'adjust_hue', record('hue'))
-    monkeypatch.setattr(
-        photometric,
-        'ADJUSTMENTS',
-        {name: record(name) for name in ('brightness', 'contrast', 'saturation')},
-    )
+def test_jitter_draws_all_four_in_any_order():
+    orders, values = set(), {name: [] for name in ('brightness', 'contrast', 'saturation', 'hue')}
     np.random.seed(0)
     jitter = RandomColorJitter()
     for _ in range(1500):
-        calls.clear()
-        jitter.change(np.zeros((2, 2, 3), np.uint8))
-        orders.add(tuple(calls))
-        assert sorted(calls) == ['brightness', 'contrast', 'hue', 'saturation']
-    assert len(orders) == 24
+        plan = jitter.draw()
+        orders.add(tuple(name for name, _ in plan))
+        for name, value in plan:
+            values[name].append(value)
+    assert len(orders) == 24 and {tuple(sorted(order)) for order in orders} == {
+        ('brightness', 'contrast', 'hue', 'saturation')
+    }
     for name, (low, high) in dict(
         brightness=(0.6, 1.4), contrast=(0.6, 1.4), saturation=(0.6, 1.4), hue=(-0.1, 0.1)
     ).items():
-        values = np.array(factors[name])
-        assert low <= values.min() and values.max() <= high
-        assert values.mean() == pytest.approx((low + high) / 2, abs=0.06 * (high - low))
-        assert values.std() == pytest.approx((high - low) / np.sqrt(12), rel=0.06)
+        drawn = np.array(values[name])
+        assert low <= drawn.min() and drawn.max() <= high
+        assert drawn.mean() == pytest.approx((low + high) / 2, abs=0.06 * (high - low))
+        assert drawn.std() == pytest.approx((high - low) / np.sqrt(12), rel=0.06)
 
 
-def test_blur_draws_its_strength_uniformly(monkeypatch):
-    drawn = []
-    monkeypatch.setattr(photometric, 'gaussian_blur', lambda view, sigma: drawn.append(sigma))
+def test_blur_draws_its_strength_uniformly():
     np.random.seed(0)
     blur = RandomGaussianBlur()
-    for _ in range(2000):
-        blur.change(None)
+    drawn = [sigma for _ in range(2000) for _, sigma in blur.draw()]
+    assert len(drawn) == 2000
     assert 0.1 <= min(drawn) < 0.12 and 1.98 < max(drawn) <= 2
     assert np.mean(drawn) == pytest.approx(1.05, abs=0.05)
 
 
+@pytest.mark.parametrize('on_device', [False, True])
 @pytest.mark.parametrize(
-    'transform, prob',
-    [(RandomGaussianBlur(), 0.5), (RandomColorJitter(), 0.8), (RandomGrey(), 0.2)],
+    'transform, prob', [(RandomGaussianBlur, 0.5), (RandomColorJitter, 0.8), (RandomGrey, 0.2)]
 )
-def test_each_view_is_changed_with_its_own_draw(monkeypatch, transform, prob):
+def test_each_view_is_changed_with_its_own_draw(monkeypatch, transform, prob, on_device):
     changed = object()
-    monkeypatch.setattr(type(transform), 'change', lambda self, view: changed)
+    monkeypatch.setattr(transform, 'draw', lambda self: (('mark', 0),))
+    monkeypatch.setitem(photometric.OPERATIONS, 'mark', lambda view, _: changed)
     np.random.seed(0)
-    hits = np.array(
-        [
-            [view is changed for view in transform.transform(dict(img=[None, None]))['img']]
-            for _ in range(3000)
-        ]
-    )
+    step = transform(on_device=on_device)
+    seen = [step.transform(dict(img=[None, None])) for _ in range(3000)]
+    if on_device:
+        assert all(results['img'] == [None, None] for results in seen)
+        hits = np.array([[bool(plan) for plan in results['photometric']] for results in seen])
+    else:
+        hits = np.array([[view is changed for view in results['img']] for results in seen])
     assert hits.mean(axis=0) == pytest.approx([prob, prob], abs=0.04)
     both = (hits[:, 0] & hits[:, 1]).mean()
     assert both == pytest.approx(prob**2, abs=0.04)
+
+
+def steps(**settings):
+    return [RandomGaussianBlur(**settings), RandomColorJitter(**settings), RandomGrey(**settings)]
+
+
+def test_what_is_left_to_the_device_is_what_would_be_done_here(view):
+    for seed in range(20):
+        results = []
+        for on_device in (False, True):
+            np.random.seed(seed)
+            results.append(dict(img=[view, view]))
+            for step in steps(on_device=on_device):
+                step.transform(results[-1])
+        here, there = results
+        for done, plan in zip(here['img'], there['photometric']):
+            assert np.array_equal(done, photometric.change_view(view, plan))
+
+
+@pytest.mark.parametrize('view', PHOTOS[:3], indirect=True)  # the sky has hardly a colour
+def test_the_three_steps_in_order_are_those_of_torchvision(view):
+    """Fails if a step is dropped or moved: the same plan in another order is another image."""
+    plan = (('blur', 1.5), ('saturation', 1.4), ('contrast', 1.4), ('hue', 0.1), ('grey', 0.0))
+    expected = Image.fromarray(view).filter(ImageFilter.GaussianBlur(1.5))
+    expected = F.adjust_saturation(expected, 1.4)
+    expected = F.adjust_contrast(expected, 1.4)
+    expected = F.to_grayscale(F.adjust_hue(expected, 0.1), num_output_channels=3)
+    right = error(photometric.change_view(view, plan), expected)
+    assert right < 2.5
+    for dropped in range(len(plan)):
+        wrong = plan[:dropped] + plan[dropped + 1 :]
+        assert error(photometric.change_view(view, wrong), expected) > right + 0.3, plan[dropped]
+    assert error(photometric.change_view(view, plan[::-1]), expected) > right + 0.3
+
+
+def test_a_change_here_after_one_left_to_the_device_is_refused(view):
+    results = dict(img=[view, view])
+    RandomGaussianBlur(prob=1, on_device=True).transform(results)
+    with pytest.raises(InputError, match='RandomGrey follows a step with on_device=True'):
+        RandomGrey().transform(results)
 
 
 def test_a_single_image_of_another_pipeline_is_taken():

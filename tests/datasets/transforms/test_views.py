@@ -36,29 +36,46 @@ def test_resized_crop_is_pillows(name, size):
 
 
 def test_views_are_the_crops_that_it_names():
-    torch.manual_seed(3)
+    np.random.seed(3)
     img = photo()
-    results = TwoCrops(scale=96).transform(dict(img=img))
+    results = TwoCrops(scale=96, flip_prob=0).transform(dict(img=img))
     assert results['crops'].shape == (2, 4) and results['img_shape'] == (96, 96)
     for view, crop in zip(results['img'], results['crops']):
         assert np.array_equal(view, resized_crop(img, tuple(crop.astype(int)), 96))
     assert not np.array_equal(*results['crops'])
 
 
-def test_crops_are_drawn_as_torchvision_draws_them():
-    torch.manual_seed(5)
-    ours = [TwoCrops(scale=8).transform(dict(img=photo()))['crops'] for _ in range(20)]
-    torch.manual_seed(5)
-    image = Image.fromarray(photo())
-    for crop in np.concatenate(ours):
-        top, left, height, width = RandomResizedCrop.get_params(image, (0.2, 1), (3 / 4, 4 / 3))
-        assert crop.tolist() == [left, top, width, height]
+@pytest.mark.parametrize('height, width', [(375, 500), (500, 375), (40, 200), (200, 30), (7, 5)])
+def test_crops_are_distributed_as_torchvisions(height, width):
+    """Two-sample Kolmogorov–Smirnov tests of each number, the area and the aspect at 1e-6."""
+    np.random.seed(0)
+    torch.manual_seed(0)
+    count = 4000
+    ours = np.array([TwoCrops().draw(height, width) for _ in range(count)])
+    image = torch.empty(0, height, width)
+    theirs = np.array(
+        [RandomResizedCrop.get_params(image, [0.2, 1], [3 / 4, 4 / 3]) for _ in range(count)]
+    )[:, [1, 0, 3, 2]]
+
+    def numbers(crops):
+        return np.column_stack((crops, crops[:, 2] * crops[:, 3], crops[:, 2] / crops[:, 3])).T
+
+    for one, other in zip(numbers(ours), numbers(theirs)):
+        points = np.unique(np.concatenate((one, other)))
+        shares = [np.searchsorted(np.sort(x), points, side='right') / count for x in (one, other)]
+        assert np.abs(shares[0] - shares[1]).max() < np.sqrt(np.log(2 / 1e-6) / count)
+
+
+def test_an_image_that_no_crop_fits_is_cut_in_its_middle():
+    image = torch.empty(0, 10, 400)
+    top, left, height, width = RandomResizedCrop.get_params(image, [0.9, 1], [3 / 4, 4 / 3])
+    assert TwoCrops(crop_ratio_range=(0.9, 1)).draw(10, 400) == (left, top, width, height)
 
 
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(1, 300), width=st.integers(1, 300), seed=st.integers(0, 999))
 def test_any_image_size_gives_crops_inside_it(height, width, seed):
-    torch.manual_seed(seed)
+    np.random.seed(seed)
     results = TwoCrops(scale=32).transform(dict(img=np.zeros((height, width, 3), np.uint8)))
     left, top, w, h = results['crops'].T
     assert (left >= 0).all() and (top >= 0).all() and (w >= 1).all() and (h >= 1).all()
@@ -72,12 +89,37 @@ def test_extreme_images_become_views(shape):
         assert view.shape == (224, 224, 3) and (view == 7).all()
 
 
+def test_a_flip_is_that_of_the_image_before_the_crops():
+    img = photo()
+    np.random.seed(3)
+    flipped = TwoCrops(scale=96, flip_prob=1).transform(dict(img=img))
+    np.random.seed(3)
+    before = TwoCrops(scale=96, flip_prob=0).transform(dict(img=img[:, ::-1]))
+    assert flipped['flip'] is True and before['flip'] is False
+    assert np.array_equal(flipped['crops'], before['crops'])
+    for ours, theirs in zip(flipped['img'], before['img']):
+        assert np.abs(ours.astype(int) - theirs).max() <= 1 and error(ours, theirs) < 0.02
+
+
+def test_both_views_share_one_flip_half_of_the_time():
+    """Left is dark and right is bright, so each view tells whether it was flipped."""
+    img = np.tile(np.arange(200, dtype=np.uint8)[None, :, None], (50, 1, 3))
+    np.random.seed(0)
+    seen = [TwoCrops(scale=8).transform(dict(img=img)) for _ in range(1000)]
+    for results in seen:
+        for view in results['img']:
+            assert (view[:, 0] > view[:, -1]).all() == results['flip']
+    assert np.mean([results['flip'] for results in seen]) == pytest.approx(0.5, abs=0.05)
+
+
 def test_a_flipped_image_of_mmcv_is_taken():
     img = photo()
-    torch.manual_seed(0)
-    flipped = TwoCrops(scale=64).transform(dict(img=img[:, ::-1]))
-    torch.manual_seed(0)
-    expected = TwoCrops(scale=64).transform(dict(img=np.ascontiguousarray(img[:, ::-1])))
+    np.random.seed(0)
+    flipped = TwoCrops(scale=64, flip_prob=0).transform(dict(img=img[:, ::-1]))
+    np.random.seed(0)
+    expected = TwoCrops(scale=64, flip_prob=0).transform(
+        dict(img=np.ascontiguousarray(img[:, ::-1]))
+    )
     for ours, theirs in zip(flipped['img'], expected['img']):
         assert np.array_equal(ours, theirs)
 
@@ -111,6 +153,7 @@ def test_copies_have_a_scale_of_their_own():
         (dict(scale=0), 'scale is 0'),
         (dict(crop_ratio_range=(0.5, 0.2)), 'crop_ratio_range is'),
         (dict(aspect_ratio_range=(0, 1)), 'aspect_ratio_range is'),
+        (dict(flip_prob=1.5), 'flip_prob is 1.5'),
     ],
 )
 def test_bad_settings_are_named(settings, message):

@@ -1,0 +1,135 @@
+"""The changes on the device against those of the pipeline, one by one and as a whole."""
+
+import numpy as np
+import pytest
+import torch
+from mmpretrain.structures import DataSample
+
+from mmcrosscl.datasets.transforms import (
+    RandomColorJitter,
+    RandomGaussianBlur,
+    RandomGrey,
+    change_view,
+)
+from mmcrosscl.models import ViewPreprocessor
+from mmcrosscl.models.view_preprocessor import change_batch
+from tests.datasets.transforms.images import error, photo
+
+PHOTOS = ['coffee.png', 'astronaut.png', 'chelsea.png', 'hubble_deep_field.jpg']
+MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+
+
+@pytest.fixture(scope='module')
+def views():
+    return np.stack([photo(name)[:224, :224] for name in PHOTOS])
+
+
+def batched(views):
+    return torch.from_numpy(views).permute(0, 3, 1, 2)
+
+
+def on_device(views, plans, device='cpu'):
+    changed = change_batch(batched(views).float().to(device), plans).cpu()
+    assert torch.equal(changed, changed.round()) and changed.min() >= 0 and changed.max() <= 255
+    return changed.permute(0, 2, 3, 1).numpy()
+
+
+def drawn_plans(seed, count):
+    np.random.seed(seed)
+    results = dict(img=[None] * count)
+    for step in (RandomGaussianBlur, RandomColorJitter, RandomGrey):
+        step(on_device=True).transform(results)
+    return results['photometric']
+
+
+@pytest.mark.parametrize(
+    'name, values, bound',
+    [
+        ('blur', (0.1, 0.5, 1.3, 2.0), 0.1),
+        ('brightness', (0.6, 0.9, 1.2, 1.4), 0.05),
+        ('contrast', (0.6, 0.9, 1.2, 1.4), 0.2),
+        ('saturation', (0.6, 0.9, 1.2, 1.4), 0.7),
+        ('hue', (-0.1, -0.03, 0.05, 0.1), 1.6),
+        ('grey', (0.0, 0.0, 0.0, 0.0), 0.05),
+    ],
+)
+def test_each_operation_with_a_value_of_each_views_own(views, name, values, bound):
+    theirs = on_device(views, [((name, value),) for value in values])
+    for view, value, changed in zip(views, values, theirs):
+        assert error(changed, change_view(view, ((name, value),))) < bound
+
+
+def test_drawn_plans_of_any_order_and_length(views):
+    many = np.concatenate([views] * 8)
+    plans = drawn_plans(0, len(many))
+    assert len({tuple(name for name, _ in plan) for plan in plans}) > 15
+    errors = [
+        error(changed, change_view(view, plan))
+        for view, plan, changed in zip(many, plans, on_device(many, plans))
+    ]
+    # the hue of dark noise in bytes is coarse, and later steps may amplify it
+    assert np.mean(errors) < 1 and max(errors) < 4
+
+
+def test_a_dropped_step_or_another_views_plan_would_be_seen(views):
+    plans = [(('saturation', 1.4), ('blur', 1.5), ('hue', 0.1))] * 4
+    right = on_device(views, plans)
+    for wrong in ([plan[1:] for plan in plans], [plan[::-1] for plan in plans], [()] * 4):
+        assert error(on_device(views, wrong), right) > 0.3
+    mixed = on_device(views, [plans[0], (), plans[0], ()])
+    assert np.array_equal(mixed[::2], right[::2]) and np.array_equal(mixed[1::2], views[1::2])
+
+
+def test_views_smaller_than_the_blur_are_blurred():
+    views = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3), np.uint8)
+    assert on_device(views, [(('blur', 2.0),)]).std() < views.std()
+
+
+def sample(plans):
+    out = DataSample()
+    if plans is not None:
+        out.set_field(plans, 'photometric')
+    return out
+
+
+def normalised(views):
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD))
+    return (batched(views).float() - mean) / std
+
+
+def test_it_changes_both_views_and_normalises(views):
+    plans = [drawn_plans(seed, 2) for seed in range(4)]
+    data = dict(inputs=[batched(views), batched(views)], data_samples=[sample(p) for p in plans])
+    out = ViewPreprocessor(MEAN, STD)(data)
+    for which in range(2):
+        expected = np.stack([change_view(v, p[which]) for v, p in zip(views, plans)])
+        torch.testing.assert_close(out['inputs'][which], normalised(expected))
+
+
+def test_without_plans_it_only_normalises(views):
+    data = dict(inputs=[batched(views)] * 2, data_samples=[sample(None)] * 4)
+    out = ViewPreprocessor(MEAN, STD)(data)
+    torch.testing.assert_close(out['inputs'][1], normalised(views))
+    assert out['inputs'][0].is_contiguous(memory_format=torch.channels_last)
+    raw = ViewPreprocessor()(data)['inputs'][0]
+    assert raw.dtype == torch.float32 and torch.equal(raw, batched(views).float())
+
+
+@pytest.mark.gpu
+def test_a_gpu_makes_the_same_changes_and_waits_for_nothing(views):
+    plans = drawn_plans(0, 4)
+    torch.testing.assert_close(
+        torch.from_numpy(on_device(views, plans, 'cuda')),
+        torch.from_numpy(on_device(views, plans)),
+        rtol=0,
+        atol=1,
+    )
+    inputs = [batched(views).pin_memory()] * 2
+    data = dict(inputs=inputs, data_samples=[sample((plan, plan)) for plan in plans])
+    preprocessor = ViewPreprocessor(MEAN, STD).cuda()
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        out = preprocessor(data)
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    assert out['inputs'][0].is_cuda
