@@ -8,6 +8,7 @@ from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -35,3 +36,10 @@ TRANSFORMS = Registry(
 )
 # what happens around the training iterations
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmcrosscl', locations=['mmcrosscl.engine'])
+# in what precision is trained
+OPTIM_WRAPPERS = Registry(
+    'optim_wrapper',
+    parent=MMENGINE_OPTIM_WRAPPERS,
+    scope='mmcrosscl',
+    locations=['mmcrosscl.engine'],
+)

@@ -37,11 +37,11 @@ def info_nce(
     """
     _check(query, positive, negatives, temperature)
     to_positive = (query * positive).sum(dim=-1)
-    log_sum, nearest = _LogSumExp.apply(query.flatten(0, -2), negatives, 1 / temperature)
+    log_sum, greatest = _LogSumExp.apply(query.flatten(0, -2), negatives, 1 / temperature)
     logit = to_positive / temperature
     rows = max(query.shape[-2], 1)
     loss = torch.logaddexp(logit, log_sum.view_as(logit)) - logit
-    hits = to_positive.detach() > nearest.view_as(logit)
+    hits = logit.detach() > greatest.view_as(logit)
     return loss.sum(dim=-1) / rows, 100 * hits.sum(dim=-1, dtype=loss.dtype) / rows
 
 
@@ -60,7 +60,7 @@ def plain_info_nce(
 
 
 class _LogSumExp(torch.autograd.Function):
-    """Log-sum-exp of the logits of (N, C) queries against negatives, and their greatest cosine.
+    """Log-sum-exp of the logits of (N, C) queries against negatives, and the greatest of them.
 
     The gradient of the log-sum-exp is the mean of the negatives, weighted by the softmax: together
     they are attention with the negatives as keys and values. One walk over the negatives, a few at
@@ -70,7 +70,7 @@ class _LogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query: Tensor, negatives: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         # sums of half-precision numbers are kept in single
-        query = query.to(torch.promote_types(query.dtype, torch.float32))
+        query = scale * query.to(torch.promote_types(query.dtype, torch.float32))
         greatest = query.new_full((len(query),), -torch.inf)
         total = torch.zeros_like(greatest)
         mean = torch.zeros_like(query)
@@ -79,15 +79,15 @@ class _LogSumExp(torch.autograd.Function):
             weights = query @ part.T
             before = greatest
             greatest = torch.maximum(before, weights.amax(dim=1))
-            weights.sub_(greatest[:, None]).mul_(scale).exp_()
-            kept = (before - greatest).mul_(scale).exp_()
+            weights.sub_(greatest[:, None]).exp_()
+            kept = (before - greatest).exp_()
             total.mul_(kept).add_(weights.sum(dim=1))
             mean.mul_(kept[:, None]).addmm_(weights, part)
         mean.div_(total[:, None])
         ctx.save_for_backward(mean)
         ctx.scale = scale
         ctx.mark_non_differentiable(greatest)
-        return greatest * scale + total.log_(), greatest
+        return greatest + total.log_(), greatest
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -97,7 +97,7 @@ class _LogSumExp(torch.autograd.Function):
 
 
 def _part_length(query: Tensor) -> int:
-    """How many negatives at a time: what their cosines take should stay in the cache."""
+    """How many negatives at a time: what their logits take should stay in the cache."""
     cache = 32 * 2**20 if query.is_cuda else 2**20
     return max(256, cache // (4 * max(len(query), 1)))
 

@@ -69,7 +69,8 @@ def change_views(views: Tensor, plans: list[Plan]) -> Tensor:
         images = views.permute(0, 2, 3, 1).contiguous().numpy()
         changed = np.stack([change_view(image, plan) for image, plan in zip(images, plans)])
         return torch.from_numpy(changed).permute(0, 3, 1, 2)
-    return change_batch(views.float(), plans)
+    with torch.autocast(views.device.type, enabled=False):
+        return change_batch(views.float(), plans)
 
 
 def change_batch(views: Tensor, plans: list[Plan]) -> Tensor:

@@ -7,10 +7,13 @@ from mmengine.dist import all_gather
 from mmengine.model import MMDistributedDataParallel
 from torch import distributed
 
+from mmcrosscl.models.communication import BatchShuffle, start_gather
 from mmcrosscl.registry import MODELS
 from tests.models.builders import make_batch, model_config
+from tools.benchmarks import comm
 
 IMAGES, SIZE = 3, 64
+SHUFFLED, SEEDS = 8, 12
 
 
 def build():
@@ -76,3 +79,36 @@ def twenty_steps(rank: int) -> dict:
     flat = torch.cat([value.double().flatten() for value in state.values()])
     assert all(torch.equal(flat, other) for other in all_gather(flat))
     return state
+
+
+def shuffled_images(rank: int) -> torch.Tensor:
+    images = torch.randn(SHUFFLED, 2, 3, 5, generator=torch.Generator().manual_seed(rank))
+    return images.to(memory_format=torch.channels_last)
+
+
+def shuffle_and_gather(rank: int) -> dict:
+    """Shuffles with several seeds, and counts what arrives."""
+    images, world = shuffled_images(rank), distributed.get_world_size()
+    out = dict(shuffled=[], restored=[], doubled=[])
+    with comm.received_bytes() as counts:
+        for seed in range(SEEDS):
+            shuffle = BatchShuffle(SHUFFLED, seed, images.device)
+            shuffled = shuffle.shuffle(images)
+            # two on their way at once
+            doubled = (2 * shuffled).to(memory_format=torch.channels_last)
+            waits = [shuffle.start_restore(x) for x in (shuffled, doubled)]
+            out['shuffled'].append(shuffled.contiguous())
+            for name, wait in zip(('restored', 'doubled'), waits):
+                out[name].append(wait().contiguous())
+    with comm.received_bytes() as gathered:
+        for seed in range(SEEDS):
+            comm.gather_everything(images, lambda x: [x, x], seed)
+    bytes_per_image = 3 * images[0].nbytes
+    rows = start_gather(torch.full((3, 2), float(rank)))()
+    return out | dict(
+        bytes=sum(counts),
+        gathered_bytes=sum(gathered),
+        shuffled_formula=SEEDS * comm.shuffled_bytes(world, SHUFFLED, bytes_per_image),
+        gathered_formula=SEEDS * comm.gathered_bytes(world, SHUFFLED, bytes_per_image),
+        gathered=rows,
+    )

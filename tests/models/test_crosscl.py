@@ -2,10 +2,12 @@ import copy
 
 import pytest
 import torch
+from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
 
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import MODELS
 from tests.models.builders import make_batch, model_config
+from tools.benchmarks.plain_step import plain_loss
 
 TERMS = ['global', 'p4_p4', 'p3_p3', 'p4_p3', 'p3_p4']
 
@@ -174,6 +176,80 @@ def test_views_must_be_two_equal_squares():
     for wrong in (views[:1], [views[0], views[1][:2]], [v[..., :32] for v in views]):
         with pytest.raises(InputError, match='two batches of squares of one size'):
             build().loss(wrong, samples)
+
+
+def parameters(model):
+    return {name: value for name, value in model.state_dict().items() if 'running' not in name}
+
+
+def test_three_steps_are_those_of_the_plain_form():
+    """All windows, whole matrices of logits, tensor by tensor: see tools/benchmarks."""
+    ours = build(queue_len=10).double()
+    plain = build(queue_len=10, channels_last=False).double()
+    plain.load_state_dict(ours.state_dict())
+    optimizers = [torch.optim.SGD(m.parameters(), lr=0.01, momentum=0.9) for m in (ours, plain)]
+    plain.key_encoder.update(plain.backbone, plain.neck)
+    for step in range(3):
+        views, samples = make_batch(seed=step, key_crop=(0.1, 0.0, 0.8, 0.9))
+        assert 0 < samples[0].paired.sum() < 36
+        views = [view.double() for view in views]
+        losses = [total(ours.loss(views, samples)), plain_loss(plain, views, samples)]
+        torch.testing.assert_close(*losses, rtol=1e-10, atol=0)
+        for optimizer, loss in zip(optimizers, losses):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    for (name, one), other in zip(parameters(ours).items(), parameters(plain).values()):
+        if name != 'key_encoder.steps':
+            torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10, msg=name)
+
+
+def one_step(model):
+    views, samples = make_batch(key_crop=(0.1, 0.0, 0.8, 0.9))
+    loss = total(model.loss([view.double() for view in views], samples))
+    loss.backward()
+    return loss, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize('setting', ['contiguous', 'compiled', 'checkpointed'])
+def test_a_faster_or_leaner_setting_computes_the_same(setting):
+    expected = build().double()
+    if setting == 'compiled':
+        # what traces and differentiates, without minutes of code generation
+        model = build(compile=dict(backend='aot_eager')).double()
+    else:
+        model = build(channels_last=setting != 'contiguous').double()
+    assert model.state_dict().keys() == expected.state_dict().keys()
+    model.load_state_dict(expected.state_dict())
+    if setting == 'checkpointed':
+        turn_on_activation_checkpointing(model, ['backbone.layer1', 'backbone.layer3'])
+    for ours, theirs in zip(one_step(model), one_step(expected)):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
+    if setting == 'compiled':
+        copy.deepcopy(model).loss(*[[v.double() for v in make_batch()[0]], make_batch()[1]])
+
+
+def test_weights_and_maps_are_in_channels_last_memory():
+    model = build()
+    assert model.backbone.layer2[0].conv2.weight.is_contiguous(memory_format=torch.channels_last)
+    stages = []
+    model.backbone.register_forward_hook(lambda module, args, out: stages.extend((*args, *out)))
+    model.loss(*make_batch())
+    assert len(stages) == 4
+    assert all(stage.is_contiguous(memory_format=torch.channels_last) for stage in stages)
+
+
+@pytest.mark.gpu
+def test_a_step_waits_for_nothing_on_a_gpu():
+    model = build().cuda()
+    views, samples = make_batch(key_crop=(0.1, 0.0, 0.8, 0.9))
+    views = [view.cuda() for view in views]
+    total(model.loss(views, samples)).backward()  # looks at `steps` once
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        total(model.loss(views, samples)).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
 
 
 @pytest.mark.gpu

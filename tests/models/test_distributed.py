@@ -13,9 +13,9 @@ from tests.models import distributed_worker as worker
 WORLD = 2
 
 
-def run(job, folder):
+def run(job, folder, world=WORLD):
     context = multiprocessing.spawn(
-        partial(worker.start), args=(WORLD, str(folder), job), nprocs=WORLD, join=False
+        partial(worker.start), args=(world, str(folder), job), nprocs=world, join=False
     )
     for _ in range(60):
         if context.join(timeout=5):
@@ -24,7 +24,7 @@ def run(job, folder):
         for process in context.processes:
             process.kill()
         pytest.fail('the processes hang')
-    return [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(WORLD)]
+    return [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(world)]
 
 
 def regions(feature_map, stride, samples, name):

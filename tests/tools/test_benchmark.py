@@ -1,0 +1,37 @@
+"""That every part of the benchmark runs and compares; how fast is not for a test to say."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+
+def run(*words):
+    return subprocess.run(
+        [sys.executable, 'tools/benchmark.py', *words], capture_output=True, text=True, timeout=600
+    )
+
+
+@pytest.mark.parametrize(
+    'part, rows',
+    [
+        ('loader', ['Pillow', 'MMPretrain', 'ours', 'ours, colours left to the device']),
+        ('loss', ['plain: all logits', 'ours', '512', '1,024']),
+        ('step', ['plain', r'\+ channels-last', r'\+ bfloat16', '1', '2', '4']),
+        ('comm', ['gather everything', 'ours', '8', '64', '512']),
+    ],
+)
+def test_a_part_prints_its_tables(part, rows):
+    done = run(part, '--small', '--rounds', '1')
+    assert done.returncode == 0, done.stderr
+    assert 'cores; torch ' in done.stdout
+    for row in rows:
+        assert re.search(rf'^\| {row}[^|]*\|( [^|]*\d[^|]*\|)+$', done.stdout, re.M), row
+    # the baseline is once as fast as itself
+    assert re.search(r'\| 1 \|', done.stdout)
+
+
+def test_no_round_is_refused():
+    done = run('loss', '--rounds', '0')
+    assert done.returncode == 1 and done.stderr == 'error: --rounds is 0; give at least 1\n'

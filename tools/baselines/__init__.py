@@ -1,1 +1,0 @@
-"""The plain forms that tools/benchmark.py and the tests compare mmcrosscl with."""

@@ -1,0 +1,59 @@
+"""Measure the loader, the loss, the step and the communication beside plain forms of the same."""
+
+import argparse
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+try:
+    import mmcrosscl  # noqa: F401
+except ImportError as error:
+    sys.exit(f'error: {error}')
+import torch
+from benchmarks import comm, harness, loader, loss, step
+
+PARTS = ('loader', 'loss', 'step', 'comm')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('part', choices=[*PARTS, 'all'])
+    parser.add_argument('--rounds', type=int, default=7, help='how often each is timed; default 7')
+    parser.add_argument(
+        '--compile', action='store_true', help='step: with torch.compile too, which takes minutes'
+    )
+    parser.add_argument(
+        '--small', action='store_true', help='tiny sizes: shows that it runs, not how fast'
+    )
+    return parser.parse_args()
+
+
+def report(part: str, rounds: int, small: bool, compiled: bool) -> str:
+    """The tables of one part, in Markdown."""
+    if part == 'loader':
+        with TemporaryDirectory() as folder:
+            return loader.report(Path(folder), rounds, images=4 if small else 64)
+    if part == 'loss':
+        sizes = dict(rows=32, negatives=512, channels=16, most=1024)
+        if not small:
+            sizes = dict(rows=1152, negatives=36_864, channels=256, most=1_000_000)
+        return loss.report(rounds, **sizes)
+    if part == 'step':
+        sizes = dict(images=2, size=64, depth=18)
+        if not small:
+            sizes = dict(images=32 if torch.cuda.is_available() else 8, size=224, depth=50)
+        return step.report(rounds, **sizes, compiled=compiled)
+    return comm.report(rounds, images=2 if small else 8, processes=4)
+
+
+def main() -> None:
+    args = parse_args()
+    if args.rounds < 1:
+        sys.exit(f'error: --rounds is {args.rounds}; give at least 1')
+    print(f'{harness.machine()}\n')
+    for part in PARTS if args.part == 'all' else [args.part]:
+        print(report(part, args.rounds, args.small, args.compile), flush=True)
+
+
+if __name__ == '__main__':
+    main()

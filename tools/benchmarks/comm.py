@@ -1,0 +1,138 @@
+"""Bytes that a process receives to shuffle a batch for the key encoder."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from mmpretrain.models.utils import batch_shuffle_ddp, batch_unshuffle_ddp
+from torch import Tensor, distributed, multiprocessing
+
+from mmcrosscl.models.communication import BatchShuffle
+
+from .harness import table
+
+# numbers of an image at 224 pixels: the view; the global vector, P4 and P3
+VIEW, FEATURES = (3, 224, 224), ((128,), (256, 14, 14), (256, 28, 28))
+IMAGE_BYTES = 4 * sum(math.prod(shape) for shape in (VIEW, *FEATURES))
+
+
+def report(rounds: int, images: int, processes: int) -> str:
+    """Ours, measured between gloo processes, beside gathering everything; then the formula.
+
+    Args:
+        rounds (int): How often a batch is shuffled.
+        images (int): Images of each process.
+        processes (int): How many.
+    """
+    with TemporaryDirectory() as folder:
+        multiprocessing.spawn(
+            measure, args=(processes, images, rounds, folder), nprocs=processes, join=True
+        )
+        seen = [torch.load(f'{folder}/{rank}.pth', weights_only=True) for rank in range(processes)]
+    rows = []
+    for name, formula in (('gather everything', gathered_bytes), ('ours', shuffled_bytes)):
+        received = sum(result[name]['bytes'] for result in seen) / processes / rounds
+        seconds = max(result[name]['seconds'] for result in seen) / rounds
+        rows.append(
+            [
+                name,
+                received / 2**20,
+                formula(processes, images, IMAGE_BYTES) / 2**20,
+                1000 * seconds,
+            ]
+        )
+    first = table(
+        f'Communication: batch shuffle of {processes} gloo processes, {images} images each, fp32',
+        ['', 'MB received a step', 'by the formula', 'ms a step'],
+        [[*row, row[1] / rows[0][1]] for row in rows],
+    ).replace('| ms a step |', '| ms a step | of gathering |', 1)
+    rows = []
+    for world in (8, 64, 512):
+        everything, ours = (
+            formula(world, 32, IMAGE_BYTES) / 2**20 for formula in (gathered_bytes, shuffled_bytes)
+        )
+        rows.append([world, everything, ours, f'{100 * ours / everything:.2g} %'])
+    second = table(
+        'By the formula, 32 images a rank, fp32: MB that a rank receives in a step',
+        ['ranks', 'gather everything', 'ours', 'of gathering'],
+        rows,
+    )
+    return first + '\n' + second
+
+
+def gathered_bytes(world: int, images: int, size: int) -> int:
+    """What a rank receives where everyone gathers all of every image, ``size`` bytes."""
+    return images * (world - 1) * size
+
+
+def shuffled_bytes(world: int, images: int, size: int) -> float:
+    """What a rank receives on average where only what changes places travels."""
+    return images * (world - 1) / world * size
+
+
+@contextmanager
+def received_bytes() -> Iterator[list[int]]:
+    """Counts what this process receives from others, collective by collective."""
+    rank = distributed.get_rank()
+    counts: list[int] = []
+    originals = {
+        name: getattr(distributed, name)
+        for name in ('all_to_all_single', 'all_gather_into_tensor', 'all_gather')
+    }
+
+    def all_to_all_single(output, sent, received=None, *args, **kwargs):
+        own = received[rank] if received else len(output) // distributed.get_world_size()
+        counts.append(output[own:].nbytes)
+        return originals['all_to_all_single'](output, sent, received, *args, **kwargs)
+
+    def all_gather_into_tensor(output, sent, *args, **kwargs):
+        counts.append(output.nbytes - sent.nbytes)
+        return originals['all_gather_into_tensor'](output, sent, *args, **kwargs)
+
+    def all_gather(outputs, sent, *args, **kwargs):
+        counts.append(sum(x.nbytes for x in outputs) - sent.nbytes)
+        return originals['all_gather'](outputs, sent, *args, **kwargs)
+
+    for function in (all_to_all_single, all_gather_into_tensor, all_gather):
+        setattr(distributed, function.__name__, function)
+    try:
+        yield counts
+    finally:
+        for name, function in originals.items():
+            setattr(distributed, name, function)
+
+
+def gather_everything(view: Tensor, encode: Callable, _: int) -> list[Tensor]:
+    """MMPretrain's shuffle around an encoder."""
+    view, restore = batch_shuffle_ddp(view)
+    return [batch_unshuffle_ddp(x, restore) for x in encode(view)]
+
+
+def exchange(view: Tensor, encode: Callable, step: int) -> list[Tensor]:
+    """Ours, as the key encoder does it."""
+    shuffle = BatchShuffle(len(view), step, view.device)
+    returning = [shuffle.start_restore(x) for x in encode(shuffle.shuffle(view))]
+    return [wait() for wait in returning]
+
+
+def measure(rank: int, world: int, images: int, rounds: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/group', rank=rank, world_size=world
+    )
+    view = torch.randn(images, *VIEW)
+    features = [torch.randn(images, *shape) for shape in FEATURES]
+    results = {}
+    for name, function in (('gather everything', gather_everything), ('ours', exchange)):
+        distributed.barrier()
+        began = time.perf_counter()
+        with received_bytes() as counts:
+            for step in range(rounds):
+                function(view, lambda _: features, step)
+        results[name] = dict(bytes=sum(counts), seconds=time.perf_counter() - began)
+    torch.save(results, Path(folder, f'{rank}.pth'))
+    distributed.destroy_process_group()

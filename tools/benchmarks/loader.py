@@ -1,0 +1,125 @@
+"""Images per second that one core makes into two views."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmcv.transforms import Compose
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.utils import get_installed_path
+from torch.utils.data import default_collate
+
+from mmcrosscl.datasets import collate_views
+from mmcrosscl.datasets.demo_photos import open_demo_photo
+from mmcrosscl.models import ViewPreprocessor
+from mmcrosscl.registry import DATASETS
+
+from .harness import Variant, compare, table
+from .pillow_views import PillowViews
+
+ROOT = Path(__file__).parents[2]
+PHOTOS = ('astronaut.png', 'chelsea.png', 'coffee.png', 'motorcycle_left.png', 'rocket.jpg')
+PHOTOMETRIC = ('RandomGaussianBlur', 'RandomColorJitter', 'RandomGrey')
+
+
+def report(folder: Path, rounds: int, images: int) -> str:
+    """Ours beside the reference's and MMPretrain's pipelines.
+
+    Args:
+        folder (Path): Where to put images to read.
+        rounds (int): How often each is timed.
+        images (int): How many images are read each time.
+    """
+    out = []
+    for width, height in ((500, 375), (2000, 1500)):
+        photos = write_photos(folder / f'{width}x{height}', width, height, images)
+        common = dict(folder=str(photos))
+        variants = [
+            Variant('Pillow + torchvision, the reference’s steps', pillow, common),
+            Variant('MMPretrain, its MoCo v2 pipeline', moco, common),
+            Variant('ours', ours, common),
+            Variant('ours, colours left to the device', ours, dict(common, on_device=True)),
+            Variant('ours, normalised too', ours, dict(common, preprocess=True)),
+            Variant(
+                'colours left over and made on the same core, normalised',
+                ours,
+                dict(common, on_device=True, preprocess=True),
+            ),
+        ]
+        measured = compare(variants, rounds)
+        rows = [
+            [m.name, 1000 * m.median / images, images / m.median, m.ratio(measured[0]), m.peak]
+            for m in measured
+        ]
+        out.append(
+            table(
+                f'Loader: two views of 224 pixels from JPEGs of {width}×{height}, one core',
+                ['', 'ms an image', 'images/s', 'ratio', 'peak MB'],
+                rows,
+            )
+        )
+    return '\n'.join(out)
+
+
+def write_photos(folder: Path, width: int, height: int, count: int) -> Path:
+    """JPEGs of one size, cut out of scikit-image's photographs."""
+    folder.mkdir(parents=True)
+    photos = [open_demo_photo(name).resize((width, height)) for name in PHOTOS]
+    for index in range(count):
+        photos[index % len(photos)].save(folder / f'{index:03d}.jpg', quality=90)
+    return folder
+
+
+def single_threaded(folder: str) -> list[str]:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    return sorted(str(path) for path in Path(folder).iterdir())
+
+
+def pillow(folder: str) -> Callable[[], object]:
+    paths, make = single_threaded(folder), PillowViews()
+
+    def run():
+        views, samples = zip(*(make(path) for path in paths))
+        return default_collate(list(views)), samples
+
+    return run
+
+
+def moco(folder: str) -> Callable[[], object]:
+    paths = single_threaded(folder)
+    configs = Path(get_installed_path('mmpretrain'), '.mim/configs/_base_/datasets')
+    cfg = Config.fromfile(configs / 'imagenet_bs32_mocov2.py')
+    init_default_scope('mmpretrain')
+    pipeline = Compose(cfg.train_dataloader.dataset.pipeline)
+    return lambda: default_collate(
+        [pipeline(dict(img_path=path, sample_idx=0))['inputs'] for path in paths]
+    )
+
+
+def ours(folder: str, on_device: bool = False, preprocess: bool = False) -> Callable[[], object]:
+    paths = single_threaded(folder)
+    cfg = Config.fromfile(ROOT / 'configs/crosscl/r50_8xb32.py')
+    init_default_scope(cfg.default_scope)
+    settings = cfg.train_dataloader.dataset
+    settings.update(data_root=folder, data_prefix='')
+    for step in settings.pipeline:
+        if step.type.rpartition('.')[2] in PHOTOMETRIC:
+            step.on_device = on_device
+    dataset = DATASETS.build(settings)
+    preprocessor = ViewPreprocessor(
+        cfg.model.data_preprocessor.mean, cfg.model.data_preprocessor.std
+    )
+
+    def run():
+        batch = collate_views([dataset[index] for index in range(len(paths))])
+        return preprocessor(batch) if preprocess else batch
+
+    return run

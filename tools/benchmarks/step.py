@@ -1,0 +1,143 @@
+"""A whole training step: forward, backward, optimizer, key encoder and queue."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.optim import build_optim_wrapper
+from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from mmcrosscl.datasets.transforms import RegionPairs, TwoCrops
+from mmcrosscl.models import CrossCL
+from mmcrosscl.registry import MODELS
+
+from .harness import Variant, compare, table
+from .plain_step import plain_loss
+
+ROOT = Path(__file__).parents[2]
+CHECKPOINTED = ['backbone.layer1', 'backbone.layer2', 'backbone.layer3', 'backbone.layer4']
+
+
+def report(rounds: int, images: int, size: int, depth: int, compiled: bool) -> str:
+    """Ours, in each of its settings, beside the plain step.
+
+    Args:
+        rounds (int): How often each is timed.
+        images (int): Images in a batch.
+        size (int): Side of the views.
+        depth (int): Of the ResNet.
+        compiled (bool): Also with torch.compile, which takes minutes before the first step.
+    """
+    common = dict(images=images, size=size, depth=depth)
+    variants = [
+        Variant('plain', step, dict(common, plain=True)),
+        Variant('loss and key encoder ours', step, dict(common, channels_last=False)),
+        Variant('+ channels-last', step, common),
+        Variant('+ bfloat16', step, dict(common, bfloat16=True)),
+        Variant('+ checkpointing', step, dict(common, bfloat16=True, checkpointing=True)),
+    ]
+    if compiled:
+        variants.append(
+            Variant('bfloat16, compiled', step, dict(common, bfloat16=True, compile=True))
+        )
+    measured = compare(variants, rounds)
+    first = table(
+        f'Step: ResNet-{depth}, {images} images, views of {size} pixels',
+        ['', 's a step', 'images/s', 'ratio', 'peak MB', 'of plain’s'],
+        [
+            [
+                m.name,
+                m.median,
+                images / m.median,
+                m.ratio(measured[0]),
+                m.peak,
+                f'{100 * m.peak / measured[0].peak:.0f} %',
+            ]
+            for m in measured
+        ],
+    )
+    rows = []
+    for count in (images // 2, images, 2 * images):
+        settings = dict(common, images=count)
+        plain, ours = compare(
+            [
+                Variant('plain', step, dict(settings, plain=True)),
+                Variant('ours', step, dict(settings, bfloat16=True)),
+            ],
+            max(rounds // 2, 1),
+        )
+        rows.append([count, count / plain.median, plain.peak, count / ours.median, ours.peak])
+    second = table(
+        'How it grows with the batch (ours in bfloat16)',
+        ['images', 'plain images/s', 'plain MB', 'ours images/s', 'ours MB'],
+        rows,
+    )
+    return first + '\n' + second
+
+
+def batch(images: int, size: int, device: str) -> tuple[list[Tensor], list[DataSample]]:
+    """Random views with regions as crops of 500×375 images pair them."""
+    np.random.seed(0)
+    torch.manual_seed(0)
+    crops, pairs, samples = TwoCrops(), RegionPairs(), []
+    for _ in range(images):
+        drawn = np.array([crops.draw(375, 500) for _ in range(2)], dtype=float)
+        results = pairs.transform(dict(crops=drawn, img_shape=(size, size)))
+        sample = DataSample()
+        for name in ('query_regions', 'key_regions', 'paired'):
+            sample.set_field(results[name], name)
+        samples.append(sample)
+    return [torch.randn(images, 3, size, size).to(device) for _ in range(2)], samples
+
+
+def build(depth: int, device: str, **settings) -> CrossCL:
+    cfg = Config.fromfile(ROOT / 'configs/_base_/models/crosscl_r50_fpn.py').model
+    cfg.update(settings)
+    cfg.backbone.depth = depth
+    if depth < 50:
+        cfg.neck.update(in_channels=[128, 256, 512], hid_channels=512)
+    torch.manual_seed(0)
+    model = MODELS.build(cfg).to(device).train()
+    model.key_encoder.update(model.backbone, model.neck)
+    return model
+
+
+def step(
+    images: int,
+    size: int,
+    depth: int,
+    plain: bool = False,
+    channels_last: bool = True,
+    bfloat16: bool = False,
+    checkpointing: bool = False,
+    compile: bool = False,
+) -> Callable[[], object]:
+    MMLogger.get_instance('benchmark', log_level='ERROR')
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    model = build(depth, device, channels_last=channels_last and not plain, compile=compile)
+    if checkpointing:
+        turn_on_activation_checkpointing(model, CHECKPOINTED)
+    views, samples = batch(images, size, device)
+    schedule = Config.fromfile(ROOT / 'configs/_base_/schedules/sgd_coslr_200e.py')
+    schedule.optim_wrapper.optimizer.fused = not plain
+    optimizer = build_optim_wrapper(model, schedule.optim_wrapper).optimizer
+
+    def run() -> float:
+        with torch.autocast(device, torch.bfloat16) if bfloat16 else nullcontext():
+            if plain:
+                loss = plain_loss(model, views, samples)
+            else:
+                losses = model.loss(views, samples)
+                loss = sum(value for name, value in losses.items() if name.startswith('loss'))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.detach()
+
+    return run
