@@ -1,10 +1,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from mmcrosscl.datasets.demo_photos import write_demo_photos
+from mmcrosscl.engine import build_runner
+from tests.training import tiny_config
 
 ENTRIES = sorted(Path('configs/crosscl').glob('*.py'))
 
@@ -74,3 +77,24 @@ def test_the_steps_of_the_views_are_in_the_published_order():
         'LoadImage', 'TwoCrops', 'RandomGaussianBlur', 'RandomColorJitter', 'RandomGrey',
         'RegionPairs', 'PackViews',
     ]  # fmt: skip
+
+
+def test_the_fast_config_leaves_colours_to_the_device_and_trains_in_bfloat16(tmp_path):
+    cfg = tiny_config(tmp_path, workers=1, config='configs/crosscl/r50_8xb32_fast_in1k.py')
+    runner = build_runner(cfg)
+    seen = []
+    loss = runner.model.loss
+
+    def spy(inputs, data_samples):
+        plans = [plan for sample in data_samples for plan in sample.photometric]
+        names = {name for plan in plans for name, _ in plan}
+        seen.append((len(plans), names, inputs[0].dtype, torch.is_autocast_enabled('cpu')))
+        return loss(inputs, data_samples)
+
+    runner.model.loss = spy
+    runner.train()
+    assert [(count, dtype, autocast) for count, _, dtype, autocast in seen] == [
+        (8, torch.float32, True)
+    ] * 2
+    assert set().union(*(names for _, names, *_ in seen)) >= {'blur', 'hue', 'contrast'}
+    assert type(runner.optim_wrapper).__name__ == 'BFloat16OptimWrapper'

@@ -20,16 +20,18 @@ SMALL = dict(
 )
 
 
-def tiny_config(folder: Path, epochs: int = 1, images: int = 8, workers: int = 0) -> Config:
-    """The folder config on a few photographs, ResNet-18 and views of 64; writes to folder/work."""
+def tiny_config(
+    folder: Path, epochs: int = 1, images: int = 8, workers: int = 0, config: str = CONFIG
+) -> Config:
+    """A config on few photographs, with a ResNet-18 and views of 64; writes to folder/work."""
     if not (folder / 'photos').exists():
         write_demo_photos(folder / 'photos', count=images)
-    cfg = Config.fromfile(CONFIG)
+    cfg = Config.fromfile(config)
     cfg.merge_from_dict(SMALL)
     cfg.train_dataloader.update(
         batch_size=images // 2, num_workers=workers, persistent_workers=workers > 0
     )
-    cfg.train_dataloader.dataset.data_root = str(folder / 'photos')
+    cfg.train_dataloader.dataset.update(data_root=str(folder / 'photos'), data_prefix='')
     cfg.train_dataloader.dataset.pipeline[1].scale = 64
     cfg.train_cfg.max_epochs = epochs
     cfg.work_dir = str(folder / 'work')

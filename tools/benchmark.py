@@ -1,16 +1,20 @@
 """Measure the loader, the loss, the step and the communication beside plain forms of the same."""
 
 import argparse
+import io
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
+
 try:
-    import mmcrosscl  # noqa: F401
+    # packages say things when they are imported, in every process anew
+    with redirect_stdout(io.StringIO()):
+        from benchmarks import comm, harness, loader, loss, step
 except ImportError as error:
     sys.exit(f'error: {error}')
-import torch
-from benchmarks import comm, harness, loader, loss, step
 
 PARTS = ('loader', 'loss', 'step', 'comm')
 

@@ -2,20 +2,20 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from mmpretrain.models.utils import SelfSupDataPreprocessor
+from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
 from mmcrosscl.datasets.transforms.photometric import LUMA, Plan, change_view
+from mmcrosscl.errors import InputError
 from mmcrosscl.registry import MODELS
 
 from .communication import to_device
 
 
 @MODELS.register_module()
-class ViewPreprocessor(SelfSupDataPreprocessor):
+class ViewPreprocessor(BaseDataPreprocessor):
     """Bring views to the device, carry out the changes left to it, normalise.
 
     Takes the views as bytes, so that a quarter of the memory crosses the bus. Changes that
@@ -26,12 +26,20 @@ class ViewPreprocessor(SelfSupDataPreprocessor):
         mean (Sequence[float], optional): Of R, G, B, in grey levels. Defaults to None: views are
             not normalised.
         std (Sequence[float], optional): Of R, G, B, in grey levels.
+
+    Raises:
+        InputError: If only one of mean and std is given, or not for three channels.
     """
 
     def __init__(
         self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
     ) -> None:
-        super().__init__(mean=mean, std=std, non_blocking=True)
+        super().__init__(non_blocking=True)
+        if (mean is None) != (std is None) or mean is not None and not len(mean) == len(std) == 3:
+            raise InputError(f'mean is {mean} and std is {std}; give both for R, G and B, or none')
+        mean, std = torch.tensor(mean or [0.0] * 3), torch.tensor(std or [1.0] * 3)
+        self.register_buffer('scale', 1 / std, persistent=False)
+        self.register_buffer('shift', -mean / std, persistent=False)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Make ready what :func:`~mmcrosscl.datasets.collate_views` gives.
@@ -45,40 +53,50 @@ class ViewPreprocessor(SelfSupDataPreprocessor):
         """
         samples = data['data_samples']
         views = self.cast_data(data['inputs'])
-        if samples and all('photometric' in sample for sample in samples):
-            plans = zip(*(sample.photometric for sample in samples))
-            views = [change_views(view, list(plan)) for view, plan in zip(views, plans)]
-        return super().forward(dict(inputs=views, data_samples=samples), training)
+        plans = [sample.get('photometric', [()] * len(views)) for sample in samples]
+        prepare = self._on_cpu if self.scale.device.type == 'cpu' else self._on_device
+        inputs = [prepare(view, plan) for view, plan in zip(views, zip(*plans))]
+        return dict(inputs=inputs, data_samples=samples)
+
+    def _on_cpu(self, views: Tensor, plans: Sequence[Plan]) -> Tensor:
+        images = views.permute(0, 2, 3, 1).contiguous()
+        scale, shift = (x.repeat(views.shape[-1]) for x in (self.scale, self.shift))
+        inputs = torch.empty(images.shape, dtype=scale.dtype)
+        # image by image, each while it is in the cache
+        for image, plan, made in zip(images, plans, inputs):
+            if plan:
+                image = torch.from_numpy(change_view(image.numpy(), plan))
+            # by rows of pixels: a loop over three channels in the innermost place is slow
+            made.copy_(image).flatten(1).mul_(scale).add_(shift)
+        return inputs.permute(0, 3, 1, 2)
+
+    def _on_device(self, views: Tensor, plans: Sequence[Plan]) -> Tensor:
+        with torch.autocast(views.device.type, enabled=False):
+            views = change_views(views.to(self.scale.dtype), plans)
+            scale, shift = (x[:, None, None] for x in (self.scale, self.shift))
+            return torch.addcmul(shift, views, scale)
 
 
-def change_views(views: Tensor, plans: list[Plan]) -> Tensor:
-    """Carry out each view's own plan.
+def change_views(views: Tensor, plans: Sequence[Plan]) -> Tensor:
+    """Carry out each view's own plan, on any device.
 
-    What :func:`~mmcrosscl.datasets.transforms.change_view` does to a view, to within rounding. On
-    a GPU nothing is waited for: who gets which change is known here, and each kind of change is
-    made to all views at once whose next it is.
+    What :func:`~mmcrosscl.datasets.transforms.change_view` does to a view, to within rounding. A
+    GPU is not waited for: who gets which change is known here, and each kind of change is made to
+    all views at once whose next it is.
 
     Args:
-        views (Tensor): (N, 3, S, S) uint8.
-        plans (list[Plan]): N plans, of any lengths.
+        views (Tensor): (N, 3, S, S), grey levels in float.
+        plans (Sequence[Plan]): N plans, of any lengths.
 
     Returns:
-        Tensor: (N, 3, S, S), uint8 on a CPU and float32 in whole grey levels elsewhere.
+        Tensor: (N, 3, S, S), changed, in whole grey levels.
     """
-    if views.device.type == 'cpu':
-        images = views.permute(0, 2, 3, 1).contiguous().numpy()
-        changed = np.stack([change_view(image, plan) for image, plan in zip(images, plans)])
-        return torch.from_numpy(changed).permute(0, 3, 1, 2)
-    with torch.autocast(views.device.type, enabled=False):
-        return change_batch(views.float(), plans)
-
-
-def change_batch(views: Tensor, plans: list[Plan]) -> Tensor:
-    """:func:`change_views` in torch, for any device; views are (N, 3, S, S) in float."""
     groups = list(_groups(plans))
+    if not groups:
+        return views
     # all that the device has to know, in two copies
     members = [member for _, some in groups for member in some]
-    rows = torch.tensor([row for row, _, _ in members], dtype=torch.long)
+    rows = torch.tensor([row for row, _, _ in members])
     steps = torch.tensor(
         [[value, *BLENDS.get(name, (0.0, 0.0))] for _, name, value in members], dtype=views.dtype
     )
@@ -97,7 +115,7 @@ def change_batch(views: Tensor, plans: list[Plan]) -> Tensor:
 BLENDS = dict(brightness=(0.0, 0.0), contrast=(1.0, 0.0), saturation=(0.0, 1.0), grey=(0.0, 1.0))
 
 
-def _groups(plans: list[Plan]) -> Iterator[tuple[Callable, list[tuple[int, str, float]]]]:
+def _groups(plans: Sequence[Plan]) -> Iterator[tuple[Callable, list[tuple[int, str, float]]]]:
     """Yields an operation and its (row, name, value): the next of some views at a time."""
     kinds = dict(blur=_blur, hue=_turn_hue) | dict.fromkeys(BLENDS, _blend)
     done = [0] * len(plans)

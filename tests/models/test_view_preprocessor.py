@@ -11,8 +11,8 @@ from mmcrosscl.datasets.transforms import (
     RandomGrey,
     change_view,
 )
-from mmcrosscl.models import ViewPreprocessor
-from mmcrosscl.models.view_preprocessor import change_batch
+from mmcrosscl.errors import InputError
+from mmcrosscl.models import ViewPreprocessor, change_views
 from tests.datasets.transforms.images import error, photo
 
 PHOTOS = ['coffee.png', 'astronaut.png', 'chelsea.png', 'hubble_deep_field.jpg']
@@ -29,7 +29,7 @@ def batched(views):
 
 
 def on_device(views, plans, device='cpu'):
-    changed = change_batch(batched(views).float().to(device), plans).cpu()
+    changed = change_views(batched(views).float().to(device), plans).cpu()
     assert torch.equal(changed, changed.round()) and changed.min() >= 0 and changed.max() <= 255
     return changed.permute(0, 2, 3, 1).numpy()
 
@@ -103,16 +103,35 @@ def test_it_changes_both_views_and_normalises(views):
     out = ViewPreprocessor(MEAN, STD)(data)
     for which in range(2):
         expected = np.stack([change_view(v, p[which]) for v, p in zip(views, plans)])
-        torch.testing.assert_close(out['inputs'][which], normalised(expected))
+        torch.testing.assert_close(out['inputs'][which], normalised(expected), rtol=0, atol=1e-5)
+
+
+def test_the_path_of_other_devices_gives_the_same(views):
+    plans = drawn_plans(3, 4)
+    preprocessor = ViewPreprocessor(MEAN, STD)
+    one, other = (
+        prepare(batched(views), plans)
+        for prepare in (preprocessor._on_cpu, preprocessor._on_device)
+    )
+    assert one.dtype == other.dtype == torch.float32
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in (one, other))
+    # a grey level is 1/57 here
+    assert (one - other).abs().mean() < 1 / 57
 
 
 def test_without_plans_it_only_normalises(views):
     data = dict(inputs=[batched(views)] * 2, data_samples=[sample(None)] * 4)
     out = ViewPreprocessor(MEAN, STD)(data)
-    torch.testing.assert_close(out['inputs'][1], normalised(views))
+    torch.testing.assert_close(out['inputs'][1], normalised(views), rtol=0, atol=1e-5)
     assert out['inputs'][0].is_contiguous(memory_format=torch.channels_last)
     raw = ViewPreprocessor()(data)['inputs'][0]
     assert raw.dtype == torch.float32 and torch.equal(raw, batched(views).float())
+
+
+@pytest.mark.parametrize('settings', [dict(mean=MEAN), dict(std=STD), dict(mean=[1.0], std=[1.0])])
+def test_half_a_normalisation_is_refused(settings):
+    with pytest.raises(InputError, match='give both for R, G and B, or none'):
+        ViewPreprocessor(**settings)
 
 
 @pytest.mark.gpu

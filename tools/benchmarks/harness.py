@@ -1,11 +1,14 @@
 """Runs variants of one thing in turn, each in a process of its own, and compares them."""
 
+import io
 import os
+import pickle
 import platform
 import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -62,7 +65,7 @@ def compare(variants: Sequence[Variant], rounds: int) -> list[Measured]:
     workers = []
     for variant in variants:
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, variant.make, variant.settings))
+        process = context.Process(target=_serve, args=(theirs, pickle.dumps(variant)))
         process.start()
         theirs.close()
         workers.append((process, ours))
@@ -89,10 +92,13 @@ def _ask(pipe) -> float:
         raise RuntimeError('a variant failed; its error stands above') from None
 
 
-def _serve(pipe, make: Callable, settings: dict) -> None:
+def _serve(pipe, pickled: bytes) -> None:
+    # packages say things when they are imported
+    with redirect_stdout(io.StringIO()):
+        variant: Variant = pickle.loads(pickled)
     gpu = torch.cuda.is_available()
     start = 0 if gpu else memory('VmRSS')
-    run = make(**settings)
+    run = variant.make(**variant.settings)
     while pipe.recv() == 'run':
         began = time.perf_counter()
         run()
