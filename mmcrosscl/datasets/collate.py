@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmcrosscl.errors import InputError
 from mmcrosscl.registry import FUNCTIONS
 
 
@@ -19,6 +20,9 @@ def collate_views(samples: list[dict], _scope_: str | None = None) -> dict:
     Returns:
         dict: 'inputs', query views and key views, each (N, 3, S, S) uint8 in channels-last memory,
         and 'data_samples', a list of N.
+
+    Raises:
+        InputError: If the views are not those of PackViews.
     """
     return dict(
         inputs=[_stack(views) for views in zip(*(sample['inputs'] for sample in samples))],
@@ -27,6 +31,11 @@ def collate_views(samples: list[dict], _scope_: str | None = None) -> dict:
 
 
 def _stack(views: tuple[np.ndarray, ...]) -> Tensor:
+    if not all(isinstance(view, np.ndarray) and view.shape[2:] == (3,) for view in views):
+        raise InputError(
+            'a view is no (S, S, 3) array; end the pipeline with mmcrosscl.PackViews, or take '
+            'another collate_fn than mmcrosscl.collate_views'
+        )
     batch = torch.empty(len(views), *views[0].shape, dtype=torch.uint8)
     np.stack(views, out=batch.numpy())
     return batch.permute(0, 3, 1, 2)

@@ -74,9 +74,13 @@ class _LogSumExp(torch.autograd.Function):
         greatest = query.new_full((len(query),), -torch.inf)
         total = torch.zeros_like(greatest)
         mean = torch.zeros_like(query)
-        for part in negatives.split(_part_length(query)):
+        length = min(_part_length(query), len(negatives))
+        # memory asked for and given back at every part would cost more than the sums
+        memory = query.new_empty(len(query) * length)
+        for part in negatives.split(length):
             part = part.to(query.dtype)
-            weights = query @ part.T
+            weights = memory[: len(query) * len(part)].view(len(query), len(part))
+            torch.mm(query, part.T, out=weights)
             before = greatest
             greatest = torch.maximum(before, weights.amax(dim=1))
             weights.sub_(greatest[:, None]).exp_()

@@ -135,8 +135,7 @@ def _groups(plans: Sequence[Plan]) -> Iterator[tuple[Callable, list[tuple[int, s
 
 def _blend(views: Tensor, steps: Tensor, _: float) -> Tensor:
     factor, mean_share, grey_share = steps[:, :, None, None, None].unbind(dim=1)
-    luma = views.new_tensor(LUMA)[:, None, None]
-    grey = (views * luma).sum(dim=1, keepdim=True).round_()
+    grey = sum(share * colour for share, colour in zip(LUMA, views.split(1, dim=1))).round_()
     mean = grey.mean(dim=(2, 3), keepdim=True).round()
     other = mean_share * mean + grey_share * grey
     # Pillow cuts blends off to whole levels; what rounding left just below one counts as it
@@ -167,5 +166,6 @@ def _turn_hue(views: Tensor, steps: Tensor, _: float) -> Tensor:
     ) / spread.clamp(min=1e-6)
     place = hue + 6 * steps[:, :1, None, None]
     # how far R, G and B are from the value: Smith, 1978, in one formula for the three
-    sixths = (place + views.new_tensor([5.0, 3.0, 1.0])[:, None, None]) % 6
+    offsets = torch.arange(5, 0, -2, device=views.device)[:, None, None]
+    sixths = (place + offsets) % 6
     return (high - spread * torch.minimum(sixths, 4 - sixths).clamp_(0, 1)).round_()

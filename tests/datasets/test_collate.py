@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 import torch
 
 from mmcrosscl.datasets import collate_views
+from mmcrosscl.errors import InputError
 
 
 def test_views_are_stacked_as_bytes_in_channels_last_memory():
@@ -17,3 +19,9 @@ def test_views_are_stacked_as_bytes_in_channels_last_memory():
         assert views.is_contiguous(memory_format=torch.channels_last)
         for sample, view in zip(samples, views):
             assert np.array_equal(sample['inputs'][which], view.permute(1, 2, 0).numpy())
+
+
+def test_views_of_another_packing_are_refused():
+    samples = [dict(inputs=[torch.zeros(3, 8, 8, dtype=torch.uint8)] * 2, data_samples=0)]
+    with pytest.raises(InputError, match='end the pipeline with mmcrosscl.PackViews'):
+        collate_views(samples)

@@ -12,6 +12,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
 from mmpretrain.structures import DataSample
 from torch import Tensor
+from torch.profiler import profile
 
 from mmcrosscl.datasets.transforms import RegionPairs, TwoCrops
 from mmcrosscl.models import CrossCL
@@ -78,7 +79,31 @@ def report(rounds: int, images: int, size: int, depth: int, compiled: bool) -> s
         ['images', 'plain images/s', 'plain MB', 'ours images/s', 'ours MB'],
         rows,
     )
-    return first + '\n' + second
+    third = table(
+        'Where the time of a step goes (ours): share of each operation, % of its processor time',
+        ['operation', 'fp32', 'bfloat16'],
+        where_time_goes(common),
+    )
+    return '\n'.join((first, second, third))
+
+
+def where_time_goes(common: dict, rows: int = 10) -> list[list]:
+    """The costliest operations of a step in fp32, and their share in either precision."""
+    shares = []
+    for bfloat16 in (False, True):
+        run = step(**common, bfloat16=bfloat16)
+        run()
+        with profile() as profiled:
+            run()
+        on_gpu = torch.cuda.is_available()
+        times = {
+            event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total
+            for event in profiled.key_averages()
+        }
+        whole = sum(times.values())
+        shares.append({name: 100 * spent / whole for name, spent in times.items()})
+    costliest = sorted(shares[0], key=shares[0].get, reverse=True)[:rows]
+    return [[f'`{name}`', *(share.get(name, 0.0) for share in shares)] for name in costliest]
 
 
 def batch(images: int, size: int, device: str) -> tuple[list[Tensor], list[DataSample]]:

@@ -3,6 +3,7 @@
 from mmcv.transforms import BaseTransform
 from mmpretrain.structures import DataSample
 
+from mmcrosscl.errors import InputError
 from mmcrosscl.registry import TRANSFORMS
 
 REGIONS = ('query_regions', 'key_regions', 'paired')
@@ -28,6 +29,9 @@ class PackViews(BaseTransform):
 
     Args:
         meta_keys (tuple[str, ...]): Defaults to where the views are from.
+
+    Raises:
+        InputError: If the regions are missing.
     """
 
     def __init__(
@@ -39,6 +43,8 @@ class PackViews(BaseTransform):
         origin = {key: results[key] for key in self.meta_keys if key in results}
         sample = DataSample(metainfo=origin)
         for name in REGIONS:
+            if name not in results:
+                raise InputError(f'PackViews finds no {name!r}; put mmcrosscl.RegionPairs first')
             sample.set_field(results[name], name)
         if 'photometric' in results:
             sample.set_field(results['photometric'], 'photometric')

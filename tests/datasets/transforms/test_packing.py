@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from mmcrosscl.datasets.transforms import (
     PackViews,
@@ -6,6 +7,7 @@ from mmcrosscl.datasets.transforms import (
     RegionPairs,
     TwoCrops,
 )
+from mmcrosscl.errors import InputError
 from tests.datasets.transforms.images import photo
 
 
@@ -35,3 +37,8 @@ def test_what_is_left_to_the_device_travels_along():
     given = RandomGaussianBlur(prob=1, on_device=True).transform(results())
     sample = PackViews().transform(given)['data_samples']
     assert [plan[0][0] for plan in sample.photometric] == ['blur', 'blur']
+
+
+def test_missing_regions_are_named():
+    with pytest.raises(InputError, match="no 'query_regions'; put mmcrosscl.RegionPairs first"):
+        PackViews().transform(TwoCrops(scale=64).transform(dict(img=photo())))
