@@ -1,5 +1,7 @@
 """State dicts with the names and shapes of other projects, all values different."""
 
+from copy import deepcopy
+
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -40,7 +42,11 @@ def crosscl(depth: int = 18, with_norm: bool = False, queue_len: int = 8) -> Cro
 
 
 def features(model: CrossCL, image: Tensor) -> dict[str, Tensor]:
-    """C2 to C5, P3 and P4 of the query encoder."""
+    """C2 to C5, P3 and P4 of the query encoder, in the memory layout of the other projects.
+
+    Another layout sums in another order, which alone moves a number here and there by 1e-5.
+    """
+    model = deepcopy(model).to(memory_format=torch.contiguous_format)
     model.backbone.out_indices = (0, 1, 2, 3)
     with torch.no_grad():
         stages = model.backbone(image)
