@@ -17,7 +17,7 @@ SMALL = [
     'model.queue_len=16', 'model.backbone.depth=18', 'model.neck.in_channels=[128,256,512]',
     'model.neck.hid_channels=32', 'model.neck.out_channels=16', 'randomness.seed=0',
     'train_dataloader.batch_size=4', 'train_dataloader.num_workers=1',
-    'train_dataloader.dataset.pipeline.2.scale=64', 'default_hooks.logger.interval=1',
+    'train_dataloader.dataset.pipeline.1.scale=64', 'default_hooks.logger.interval=1',
 ]  # fmt: skip
 CONFIG = 'configs/crosscl/r50_8xb32_folder.py'
 
@@ -127,7 +127,7 @@ BROKEN = {
     'momentum=0': (['model.momentum=0'], 'momentum is 0; it must be above 0'),
     'temperature=0': (['model.head.loss.temperature=0'], 'temperature is 0; it must be above 0'),
     'level': (["model.neck.levels=['p4','q3']"], "unknown level 'q3'"),
-    'size': (['train_dataloader.dataset.pipeline.2.scale=100'], 'that is a multiple of 32'),
+    'size': (['train_dataloader.dataset.pipeline.1.scale=100'], 'that is a multiple of 32'),
 }
 
 

@@ -7,4 +7,5 @@ with read_base():
 train_pipeline[2].update(on_device=True)
 train_pipeline[3].update(on_device=True)
 train_pipeline[4].update(on_device=True)
+train_dataloader.dataset.update(pipeline=train_pipeline)
 optim_wrapper.update(type='mmcrosscl.BFloat16OptimWrapper')
