@@ -25,6 +25,18 @@ class BrokenImageError(InputError):
         self.reason = reason
 
 
-def sentence(error: InputError) -> str:
+class DamagedCheckpointError(InputError):
+    """A checkpoint file that is cut off, has other contents than were written, or is none."""
+
+
+class RunError(RuntimeError):
+    """What ended a run whose settings were sound, such as a process that was killed.
+
+    Like that of :class:`InputError`, the message is one sentence; starting the run again with
+    `--resume` may help, which it does not against an InputError.
+    """
+
+
+def sentence(error: Exception) -> str:
     """The error's one sentence, also where a worker process put its traceback before it."""
     return re.sub(r'^[\w.]+Error: ', '', str(error).rstrip().splitlines()[-1])

@@ -31,6 +31,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--raw', action='store_true', help='of averaged weights (EMA), those before averaging'
     )
+    parser.add_argument(
+        '--trust-checkpoints',
+        action='store_true',
+        help='unpickle whatever SRC holds: that runs any program that its author put there, with '
+        'your rights',
+    )
     return parser.parse_args()
 
 
@@ -39,7 +45,8 @@ def main() -> None:
     try:
         if args.dst.exists() and not args.force:
             raise InputError(f'{args.dst} exists; give --force to replace it')
-        conversion = convert(read_checkpoint(args.src), args.to, args.start_level, args.raw)
+        checkpoint = read_checkpoint(args.src, args.trust_checkpoints)
+        conversion = convert(checkpoint, args.to, args.start_level, args.raw)
         flat = args.dst.suffix == '.safetensors'
         write_checkpoint(conversion.state_dict if flat else conversion.contents(), args.dst)
     except InputError as error:

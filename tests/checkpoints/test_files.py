@@ -2,14 +2,17 @@ import argparse
 import os
 import pickle
 import stat
+import zipfile
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mmengine.logging import HistoryBuffer
 
-from mmcrosscl.checkpoints import read_checkpoint, write_checkpoint
-from mmcrosscl.errors import InputError
+from mmcrosscl.checkpoints import check_whole, read_checkpoint, write_checkpoint
+from mmcrosscl.errors import DamagedCheckpointError, InputError
 
 STATE = {'a.weight': torch.arange(6.0).reshape(2, 3), 'a.num_batches_tracked': torch.tensor(3)}
 
@@ -48,14 +51,21 @@ def test_what_training_leaves_beside_the_weights_is_no_hindrance(save, tmp_path)
     path = tmp_path / 'epoch_1.pth'
     buffer = HistoryBuffer()
     buffer.update(np.float64(3.5))
-    hub = dict(log_scalars={'loss': buffer}, runtime_info={'lr': np.float32(0.1)})
+    shared = np.arange(6.0).reshape(2, 3)
+    info = {'lr': np.float32(0.1), 'both': (shared, [shared]), 'order': np.asfortranarray(shared)}
+    hub = dict(log_scalars={'loss': buffer, 'empty': HistoryBuffer()}, runtime_info=info)
     args = argparse.Namespace(lr=0.03)
     save({'state_dict': STATE, 'message_hub': hub, 'args': args, 'epoch': 7}, path)
     read = read_checkpoint(path)
     assert_state(read['state_dict'])
     assert read['epoch'] == 7
-    # nothing of the hub was brought to life
-    assert not isinstance(read['message_hub']['log_scalars']['loss'], HistoryBuffer)
+    log, info = read['message_hub']['log_scalars'], read['message_hub']['runtime_info']
+    assert log['loss'].mean() == 3.5 and log['loss'].max_length == buffer.max_length
+    assert [part.tolist() for part in log['empty'].data] == [[], []]
+    assert info['lr'] == np.float32(0.1) and type(info['lr']) is np.float32
+    for array in (info['both'][0], info['both'][1][0], info['order']):
+        assert np.array_equal(array, shared) and array.dtype == shared.dtype
+    log['loss'].update(4.5)
     assert not vars(read['args'])
 
 
@@ -125,6 +135,72 @@ def test_a_tensor_alone_is_no_checkpoint(save, tmp_path):
         read_checkpoint(tmp_path / 'x.pth')
 
 
+def test_an_array_of_objects_is_no_array(save, tmp_path):
+    save({'state_dict': STATE, 'meta': np.array([STATE], dtype=object)}, tmp_path / 'x.pth')
+    with pytest.raises(InputError, match='is no whole checkpoint'):
+        read_checkpoint(tmp_path / 'x.pth')
+
+
+def test_a_trusted_file_is_unpickled(save, tmp_path, monkeypatch):
+    # a runner sets it for its process
+    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', raising=False)
+    sign = tmp_path / 'sign'
+    save({'state_dict': STATE, 'meta': Hostile(sign)}, tmp_path / 'x.pth')
+    assert_state(read_checkpoint(tmp_path / 'x.pth', trust=True)['state_dict'])
+    assert sign.exists()
+
+
+def test_every_changed_byte_of_a_tensor_is_noticed(tmp_path):
+    path = tmp_path / 'x.pth'
+    write_checkpoint(STATE, path)
+    whole = path.read_bytes()
+    start = whole.index(STATE['a.weight'].numpy().tobytes())
+    check_whole(path)
+    for place in range(start, start + 24):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        for look in (check_whole, read_checkpoint):
+            with pytest.raises(DamagedCheckpointError, match='the checksum of .* is wrong'):
+                look(path)
+
+
+@settings(max_examples=300)
+@given(data=st.data())
+def test_a_changed_file_is_refused_or_reads_as_before(data, tmp_path_factory):
+    """The bytes that no checksum covers are those of names and dates and padding."""
+    path = tmp_path_factory.mktemp('fuzz') / 'x.pth'
+    write_checkpoint(STATE, path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    try:
+        assert_state(read_checkpoint(path))
+    except InputError:
+        pass
+
+
+def test_a_bomb_is_refused(tmp_path):
+    path = tmp_path / 'x.pth'
+    write_checkpoint({'zeros': torch.zeros(10**6)}, path)
+    small = tmp_path / 'small.pth'
+    with zipfile.ZipFile(path) as records, zipfile.ZipFile(small, 'w') as bomb:
+        for record in records.infolist():
+            bomb.writestr(record.filename, records.read(record), zipfile.ZIP_DEFLATED)
+    assert small.stat().st_size < 10**5
+    with pytest.raises(DamagedCheckpointError, match='compressed'):
+        read_checkpoint(small)
+
+
+def test_a_link_in_the_place_of_the_partial_file_is_not_followed(tmp_path):
+    victim = tmp_path / 'victim'
+    victim.write_text('mine')
+    (tmp_path / '.x.pth.partial').symlink_to(victim)
+    write_checkpoint(STATE, tmp_path / 'x.pth')
+    assert victim.read_text() == 'mine'
+    assert sorted(os.listdir(tmp_path)) == ['victim', 'x.pth']
+
+
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     for path in (tmp_path / 'gone.pth', tmp_path):
         with pytest.raises(InputError, match=f'checkpoint {path} does not exist'):
@@ -146,5 +222,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(InputError, match='cannot write .*gone/x.pth: .*choose another place'):
+    with pytest.raises(
+        InputError, match='cannot write .*gone/x.pth: .*make room, or choose another place'
+    ):
         write_checkpoint(STATE, tmp_path / 'gone/x.pth')
