@@ -2,7 +2,9 @@
 # Train on a Slurm cluster, one task per GPU:
 #   tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of train.py]
 # GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (8) and SRUN_ARGS are taken from the environment.
-set -euo pipefail
+# GRACE (120) seconds before the time limit, or when the job is preempted, a checkpoint is saved and
+# the job is queued again: by Slurm within sbatch, else by another srun. It goes on from there.
+set -uo pipefail
 if [ $# -lt 4 ]; then
   echo "usage: $0 PARTITION JOB_NAME CONFIG WORK_DIR [arguments of train.py]" >&2
   exit 2
@@ -11,16 +13,30 @@ tools=$(cd "$(dirname "$0")" && pwd)
 gpus=${GPUS:-8}
 gpus_per_node=${GPUS_PER_NODE:-8}
 if [ "$gpus" -lt "$gpus_per_node" ]; then gpus_per_node=$gpus; fi
+export PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}"
 
-# SRUN_ARGS is a list of words
-# shellcheck disable=SC2086
-PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}" exec srun \
-  --partition="$1" \
-  --job-name="$2" \
-  --gres=gpu:"$gpus_per_node" \
-  --ntasks="$gpus" \
-  --ntasks-per-node="$gpus_per_node" \
-  --cpus-per-task="${CPUS_PER_TASK:-8}" \
-  --kill-on-bad-exit=1 \
-  ${SRUN_ARGS:-} \
-  "${PYTHON:-python3}" -u "$tools/train.py" "$3" --work-dir "$4" --launcher slurm "${@:5}"
+resume=()
+while :; do
+  # SRUN_ARGS is a list of words
+  # shellcheck disable=SC2086
+  srun \
+    --partition="$1" \
+    --job-name="$2" \
+    --gres=gpu:"$gpus_per_node" \
+    --ntasks="$gpus" \
+    --ntasks-per-node="$gpus_per_node" \
+    --cpus-per-task="${CPUS_PER_TASK:-8}" \
+    --kill-on-bad-exit=1 \
+    --signal=USR1@"${GRACE:-120}" \
+    ${SRUN_ARGS:-} \
+    "${PYTHON:-python3}" -u "$tools/train.py" "$3" --work-dir "$4" --launcher slurm "${@:5}" \
+    "${resume[@]}"
+  status=$?
+  # 75: told to stop, and saved
+  if [ $status -ne 75 ]; then exit $status; fi
+  if [ -n "${SLURM_JOB_ID:-}" ]; then
+    scontrol requeue "$SLURM_JOB_ID" || echo "error: job $SLURM_JOB_ID cannot be requeued; submit it again with --resume" >&2
+    exit $status
+  fi
+  resume=(--resume)
+done

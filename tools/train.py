@@ -1,15 +1,20 @@
 """Train with a config of ours, of MMPretrain's or of MMDetection's."""
 
 import argparse
+import os
+import signal
 import sys
 from pathlib import Path
 
 try:
     from mmcrosscl.engine import add_config_arguments, build_runner, read_config
-    from mmcrosscl.errors import InputError, sentence
+    from mmcrosscl.errors import InputError, RunError, sentence
 except ImportError as error:
     sys.exit(f'error: {error}')
 from mmengine.config import Config
+
+# how often torchrun and Slurm have started this run again
+RESTARTS = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,6 +53,8 @@ def load_config(args: argparse.Namespace) -> Config:
             raise InputError(f'--resume: checkpoint {args.resume} does not exist')
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
+    elif any(int(os.environ.get(name, 0)) for name in RESTARTS):
+        cfg.resume, cfg.load_from = True, None
     return cfg
 
 
@@ -55,7 +62,12 @@ def main() -> None:
     args = parse_args()
     try:
         build_runner(load_config(args)).train()
+    except RunError as error:
+        sys.exit(f'error: {error}')
     except InputError as error:
+        # starting again does not mend it: torchrun is told to leave off
+        if 'TORCHELASTIC_RUN_ID' in os.environ and os.environ['LOCAL_RANK'] == '0':
+            os.kill(os.getppid(), signal.SIGTERM)
         sys.exit(f'error: {sentence(error)}')
 
 

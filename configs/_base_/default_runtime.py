@@ -1,20 +1,30 @@
 default_scope = 'mmpretrain'
+# goes on where it was interrupted, and runs no code of a checkpoint's
+runner_type = 'mmcrosscl.ResumableRunner'
+# goes on where it was interrupted, and runs no code of a checkpoint's
+runner_type = 'mmcrosscl.ResumableRunner'
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # mmengine deletes an old checkpoint before it writes the new one: never keep fewer than two
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
+    checkpoint=dict(type='mmcrosscl.SafeCheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    # training stops where more than a tenth of the images cannot be read
+    skipped_images=dict(type='mmcrosscl.SkippedImagesHook', interval=50, limit=0.1),
+    # training stops after so many updates in a row without a finite loss and gradient
+    non_finite=dict(type='mmcrosscl.NonFiniteHook', limit=3),
+    preemption=dict(type='mmcrosscl.PreemptionHook'),
+    step_seed=dict(type='mmcrosscl.StepSeedHook'),
 )
 
-custom_hooks = [dict(type='mmcrosscl.SkippedImagesHook', interval=50)]
+custom_hooks = []
 
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'),
+    # seconds that a process waits for one that is gone
+    dist_cfg=dict(backend='nccl', timeout=600),
 )
 
 vis_backends = [dict(type='LocalVisBackend')]

@@ -14,7 +14,7 @@ train_dataloader = dict(
     num_workers=1,
     pin_memory=False,
     # iterations do not depend on how many images there are
-    sampler=dict(type='InfiniteSampler', shuffle=True),
+    sampler=dict(type='mmcrosscl.SeededInfiniteSampler', shuffle=True),
     dataset=dict(data_root='data/demo_photos/', data_prefix='', pipeline=train_pipeline),
 )
 

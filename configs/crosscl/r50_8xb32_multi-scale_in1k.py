@@ -6,6 +6,5 @@ train_pipeline[0].update(min_size=1240)
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
 custom_hooks = [
-    dict(type='mmcrosscl.SkippedImagesHook', interval=50),
     dict(type='mmcrosscl.MultiScaleHook', scales=[224, 384, 480]),
 ]

@@ -7,6 +7,8 @@ from mmpretrain.datasets import CustomDataset
 from mmcrosscl.errors import BrokenImageError, InputError
 from mmcrosscl.registry import DATASETS
 
+from .samplers import Place
+
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm', '.pgm', '.gif')
 
 
@@ -14,7 +16,8 @@ EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm',
 class UnlabelledDataset(CustomDataset):
     """All images below a folder, at any depth, or those that a list names.
 
-    Links are followed; files and folders whose names begin with a dot are left out.
+    Links are followed; files and folders whose names begin with a dot are left out. A list names
+    images of that folder alone: no name in it may lead out of it.
 
     Where an image cannot be read, another one is drawn in its place. What was left out travels
     with the packed sample that replaces it, as ``skipped_images`` in its meta information, a list
@@ -29,7 +32,8 @@ class UnlabelledDataset(CustomDataset):
         **kwargs: Those of :class:`mmengine.dataset.BaseDataset`, such as ``pipeline``.
 
     Raises:
-        InputError: If the folder or list is missing or has no image in it.
+        InputError: If the folder or list is missing or has no image in it, or the list names a file
+            outside of the folder.
     """
 
     def __init__(
@@ -65,12 +69,24 @@ class UnlabelledDataset(CustomDataset):
             # an empty line of a list names the folder itself
             itself = folder.rstrip('/')
             data_list = [info for info in data_list if info['img_path'].rstrip('/') != itself]
+            self._stay_within(folder, data_list)
         if not data_list:
             raise InputError(
                 f'{self.ann_file or folder} names no image (at any depth, of the kinds '
                 f'{", ".join(sorted(self.extensions))}); point data_root at a folder of images'
             )
         return data_list
+
+    def _stay_within(self, folder: str, data_list: list[dict]) -> None:
+        # by name alone: links are the user's own, as those that a search of the folder follows
+        prefix = os.path.join(folder, '')
+        for info in data_list:
+            path = info['img_path']
+            if not path.startswith(prefix) or '..' in path.removeprefix(prefix).split('/'):
+                raise InputError(
+                    f'image list {self.ann_file} names {path}, which is not below {folder}; name '
+                    'images in the folder alone, relative to it'
+                )
 
     def _find_samples(self) -> list[str]:
         folder = self.img_prefix
@@ -99,16 +115,23 @@ class UnlabelledDataset(CustomDataset):
     def __getitem__(self, idx: int) -> dict:
         """The sample at ``idx``, or a random other one where its image is broken.
 
+        Args:
+            idx (int): If it is a :class:`~mmcrosscl.datasets.samplers.Place`, all draws are a
+                function of it.
+
         Raises:
             InputError: If ``max_refetch`` + 1 images in a row are broken.
         """
         skipped = []
+        if isinstance(idx, Place):
+            idx.seed_draws()
         for _ in range(self.max_refetch + 1):
             try:
                 sample = super().__getitem__(idx)
             except BrokenImageError as error:
                 skipped.append((error.path, error.reason))
-                idx = self._rand_another()
+                other = self._rand_another()
+                idx = idx.at(other) if isinstance(idx, Place) else other
                 continue
             if skipped and 'data_samples' in sample:
                 sample['data_samples'].set_metainfo(dict(skipped_images=skipped))

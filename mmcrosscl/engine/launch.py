@@ -2,6 +2,7 @@
 
 import os
 from argparse import SUPPRESS, ArgumentParser, Namespace
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -31,6 +32,12 @@ def add_config_arguments(parser: ArgumentParser) -> None:
         default='none',
         help='what started the processes',
     )
+    parser.add_argument(
+        '--trust-checkpoints',
+        action='store_true',
+        help='unpickle whatever checkpoints hold: that runs any program that their authors put '
+        'there, with your rights',
+    )
     # torchrun and torch.distributed.launch say it in the environment or on the command line
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=SUPPRESS)
 
@@ -53,6 +60,8 @@ def read_config(args: Namespace) -> Config:
     except Exception as error:
         raise InputError(f'config {args.config} cannot be read: {error!r}') from error
     cfg.launcher = args.launcher
+    if args.trust_checkpoints:
+        cfg.trust_checkpoints = True
     cfg.merge_from_dict(args.cfg_options or {})
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -62,7 +71,9 @@ def read_config(args: Namespace) -> Config:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """The config's runner; without a GPU its processes talk over gloo.
+    """The config's runner, :class:`ResumableRunner` unless its ``runner_type`` is another.
+
+    Without a GPU its processes talk over gloo.
 
     Args:
         cfg (Config): A whole training config, ``launcher`` and ``work_dir`` included. Changed in
@@ -72,8 +83,8 @@ def build_runner(cfg: Config) -> Runner:
         Runner: Ready for ``train()``.
 
     Raises:
-        InputError: If mixed precision is asked for without a GPU, mmcv's ops cannot use the GPU, or
-            the images do not fill a batch.
+        InputError: If mixed precision is asked for without a GPU, mmcv's ops cannot use the GPU,
+            the images do not fill a batch, or the work dir cannot be written to.
     """
     if cfg.get('launcher', 'none') == 'pytorch' and 'RANK' not in os.environ:
         raise InputError('--launcher pytorch is for torchrun to give; use tools/dist_train.sh')
@@ -91,8 +102,11 @@ def build_runner(cfg: Config) -> Runner:
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader = cfg.get(name) or {}
         if loader.get('num_workers') == 0:
+            # torch refuses both without workers
             loader['persistent_workers'] = False
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+            loader.pop('timeout', None)
+    cfg.setdefault('runner_type', 'mmcrosscl.ResumableRunner')
+    runner = RUNNERS.build(cfg)
     loop = runner.train_loop
     if isinstance(loop, EpochBasedTrainLoop) and len(loop.dataloader) == 0:
         raise InputError(
@@ -109,7 +123,8 @@ def _gather_without_gpu(cfg: Config) -> None:
         raise InputError(
             f'launcher {cfg.launcher} needs GPUs, and none is found; use --launcher pytorch'
         )
-    distributed.init_process_group('gloo')
+    seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
+    distributed.init_process_group('gloo', timeout=seconds and timedelta(seconds=seconds))
     wrapper = dict(device_ids=None, broadcast_buffers=False)
     wrapper['find_unused_parameters'] = cfg.get('find_unused_parameters', False)
     cfg.setdefault('model_wrapper_cfg', wrapper)

@@ -1,12 +1,13 @@
 """Changes the size of the views during pre-training."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from mmengine.dist import broadcast_object_list
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from mmcrosscl.datasets import Place, SeededInfiniteSampler, SeededSampler
 from mmcrosscl.datasets.transforms import TwoCrops
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import HOOKS
@@ -14,52 +15,85 @@ from mmcrosscl.registry import HOOKS
 
 @HOOKS.register_module()
 class MultiScaleHook(Hook):
-    """Draw the side of the views anew on every 1 % of the epochs.
+    """Draw the side of the views anew on every 1 % of the epochs, or of the iterations.
 
-    The draw is a function of the run's seed and of the epoch, so that it is one for all ranks and
-    the same after a resume. With fewer than 100 epochs there is a draw per epoch.
+    The draw is a function of the order's seed and of an image's place in it, so that it is one for
+    all ranks, the same after a resume, and known to worker processes however far they are ahead.
+    With fewer than 100 epochs there is a draw per epoch.
 
     Args:
         scales (Sequence[int]): Sides to draw from, in pixels. Defaults to (224, 384, 480).
 
     Raises:
         InputError: If there is no scale; before training, if the pipeline has no
-            :class:`TwoCrops` or the training loop does not count epochs.
+            :class:`TwoCrops` or the sampler gives no places.
     """
 
     def __init__(self, scales: Sequence[int] = (224, 384, 480)) -> None:
         if not scales or min(scales) < 1:
             raise InputError(f'scales are {scales}; give at least one size above 0')
         self.scales = tuple(scales)
+        self._size: int | None = None
 
     def before_train(self, runner: Runner) -> None:
-        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            raise InputError(
-                'MultiScaleHook changes the view size between epochs; use '
-                'train_cfg=dict(by_epoch=True, …) or take the hook out of custom_hooks'
-            )
-        self._crops = list(two_crops(runner.train_dataloader.dataset))
-        if not self._crops:
+        loader = runner.train_dataloader
+        crops = list(two_crops(loader.dataset))
+        if not crops:
             raise InputError(
                 'MultiScaleHook finds no mmcrosscl.TwoCrops in the pipeline of the training '
                 'dataset; add it or take the hook out of custom_hooks'
             )
+        by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+        wanted = SeededSampler if by_epoch else SeededInfiniteSampler
+        if not isinstance(loader.sampler, wanted):
+            raise InputError(
+                f'MultiScaleHook needs the places that mmcrosscl.{wanted.__name__} gives; set '
+                'train_dataloader.sampler to it or take the hook out of custom_hooks'
+            )
+        if by_epoch:
+            schedule = ScaleSchedule(self.scales, runner.max_epochs)
+        else:
+            taken, position = loader.sampler.origin
+            schedule = ScaleSchedule(
+                self.scales,
+                runner.max_iters,
+                images=loader.batch_size * runner.world_size,
+                first=(taken // loader.batch_size, position),
+            )
+        for transform in crops:
+            transform.scale_at = schedule
 
-        # with diff_rank_seed every rank has a seed of its own
-        seed = [runner.seed]
-        broadcast_object_list(seed)
-        self._seed = seed[0]
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        size = data_batch['inputs'][0].shape[-1]
+        if size != self._size:
+            self._size = size
+            runner.logger.info(f'Views are {size} pixels wide from iteration {runner.iter + 1}.')
 
-    def before_train_epoch(self, runner: Runner) -> None:
-        scale = self.scale_at(runner.epoch, runner.max_epochs, self._seed)
-        for transform in self._crops:
-            transform.set_scale(scale)
-        runner.logger.info(f'Views are {scale} pixels wide in epoch {runner.epoch + 1}.')
 
-    def scale_at(self, epoch: int, max_epochs: int, seed: int) -> int:
-        """Side of the views in an epoch, counted from 0."""
-        period = epoch // max(1, round(max_epochs / 100))
-        return int(np.random.default_rng((seed, period)).choice(self.scales))
+@dataclass(frozen=True)
+class ScaleSchedule:
+    """The side of the views at a place.
+
+    Attributes:
+        scales: Sides to draw from.
+        length: Epochs or iterations of the run.
+        images: In an iteration, over all ranks; None where epochs are counted.
+        first: An iteration, and the position at which it began.
+    """
+
+    scales: tuple[int, ...]
+    length: int
+    images: int | None = None
+    first: tuple[int, int] = (0, 0)
+
+    def __call__(self, place: Place) -> int:
+        step = place.epoch
+        if self.images is not None:
+            step = self.first[0] + (place.position - self.first[1]) // self.images
+        period = step // max(1, round(self.length / 100))
+        return int(np.random.default_rng((place.seed, period)).choice(self.scales))
 
 
 def two_crops(dataset) -> Iterator[TwoCrops]:

@@ -50,7 +50,8 @@ class PretrainedHook(Hook):
             runner.logger.info('pretrained: None, a random start')
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        conversion = convert_for(read_checkpoint(path), model)
+        checkpoint = read_checkpoint(path, runner.cfg.get('trust_checkpoints', False))
+        conversion = convert_for(checkpoint, model)
         model.load_state_dict(conversion.state_dict, strict=False)
         self._report(runner, path, conversion)
 

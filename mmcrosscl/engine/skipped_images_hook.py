@@ -1,31 +1,56 @@
 """Names and counts the image files that could not be read."""
 
 import os
+from pathlib import Path
 
-from mmengine.dist import all_gather_object
+from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmcrosscl.errors import InputError
 from mmcrosscl.registry import HOOKS
+
+# so many images must have been seen before a share of them says something
+ENOUGH = 100
+# what would end a line or a column
+UNPRINTABLE = {number: f'\\x{number:02x}' for number in (*range(32), 127, 0x85, 0x2028, 0x2029)}
 
 
 @HOOKS.register_module()
 class SkippedImagesHook(Hook):
-    """Log each broken image file once, with the reason and how many there have been so far.
+    """Log each broken image file once, with the reason, and stop where there are too many.
 
     Reads what :class:`~mmcrosscl.datasets.UnlabelledDataset` leaves in the data samples and gathers
-    it from all ranks.
+    it from all ranks. The files are listed in ``broken_images.txt`` in the work dir, one a line,
+    path, tab, reason; those that it lists already, from before a resume, are not logged again.
 
     Args:
         interval (int): Iterations between two looks. Defaults to 50.
+        limit (float): Share of the images seen so far, above 0 and up to 1, above which training
+            stops. Defaults to 0.1.
+
+    Raises:
+        InputError: If the limit is out of range; in training, if it is passed.
     """
 
     priority = 'BELOW_NORMAL'
 
-    def __init__(self, interval: int = 50) -> None:
+    def __init__(self, interval: int = 50, limit: float = 0.1) -> None:
+        if not 0 < limit <= 1:
+            raise InputError(
+                f'limit is {limit}; give the share of broken images that may be, above 0 and up to '
+                '1, such as 0.1'
+            )
         self.interval = interval
+        self.limit = limit
         self._reasons: dict[str, str] = {}
         self._named: set[str] = set()
+
+    def before_train(self, runner: Runner) -> None:
+        self._list = Path(runner.work_dir, 'broken_images.txt')
+        if self._list.exists():
+            lines = self._list.read_text().splitlines()
+            self._named = {line.partition('\t')[0] for line in lines}
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
@@ -39,17 +64,36 @@ class SkippedImagesHook(Hook):
         self._report(runner)
         if self._named:
             runner.logger.warning(
-                f'{len(self._named)} broken image files were skipped in all; each is named above.'
+                f'{len(self._named)} broken image files were skipped in all; {self._list} names '
+                'them.'
             )
 
     def _report(self, runner: Runner) -> None:
+        lines = []
         for reasons in all_gather_object(self._reasons):
             for path, reason in reasons.items():
+                # a name need not be text, and may have a tab or a line in it
+                path, reason = _one_line(path), _one_line(reason)
                 if path not in self._named:
                     self._named.add(path)
-                    # a name need not be text
-                    shown = os.fsencode(path).decode(errors='backslashreplace')
+                    lines.append(f'{path}\t{reason}\n')
                     runner.logger.warning(
-                        f'Skipped broken image {shown} ({reason}); {len(self._named)} so far.'
+                        f'Skipped broken image {path} ({reason}); {len(self._named)} so far.'
                     )
         self._reasons.clear()
+        if lines and is_main_process():
+            with self._list.open('a') as file:
+                file.writelines(lines)
+        images = len(runner.train_dataloader.dataset)
+        batch = runner.train_dataloader.batch_sampler.batch_size * runner.world_size
+        seen = min(runner.iter * batch + len(self._named), images)
+        if seen >= min(ENOUGH, images) and len(self._named) > self.limit * seen:
+            raise InputError(
+                f'{len(self._named)} of the {seen} images seen so far are broken, more than the '
+                f'{self.limit:.0%} that may be; {self._list} names them: mend or remove them, or '
+                'raise default_hooks.skipped_images.limit'
+            )
+
+
+def _one_line(text: str) -> str:
+    return os.fsencode(text).decode(errors='backslashreplace').translate(UNPRINTABLE)

@@ -34,10 +34,15 @@ class KeyQueue(nn.Module):
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
-        """Take in (N, dim) keys, those of all ranks in rank order."""
+        """Take in (N, dim) keys, those of all ranks in rank order.
+
+        A key that is not finite is left out, and the one in its place stays: it would otherwise
+        make the losses of thousands of steps infinite.
+        """
         length = len(self.keys)
         # a batch longer than the ring would write some rows twice, in no defined order
         skipped = max(len(keys) - length, 0)
         rows = torch.arange(skipped, len(keys), device=keys.device) + self.pointer
-        self.keys[rows % length] = keys[skipped:].to(self.keys.dtype)
+        rows, new = rows % length, keys[skipped:].to(self.keys.dtype)
+        self.keys[rows] = torch.where(new.isfinite().all(1, keepdim=True), new, self.keys[rows])
         self.pointer.add_(len(keys)).remainder_(length)

@@ -5,29 +5,49 @@ import pytest
 from mmengine.registry import DATASETS
 from PIL import Image
 
+from mmcrosscl.datasets import Place
 from mmcrosscl.engine import MultiScaleHook, build_runner
-from mmcrosscl.engine.multi_scale_hook import two_crops
+from mmcrosscl.engine.multi_scale_hook import ScaleSchedule, two_crops
 from mmcrosscl.errors import InputError
 from tests.training import tiny_config
 
+SCALES = (224, 384, 480)
 
-@pytest.mark.parametrize('max_epochs, period', [(200, 2), (800, 8), (100, 1), (7, 1), (150, 2)])
-def test_there_is_a_draw_per_percent_of_the_epochs(max_epochs, period):
-    hook = MultiScaleHook()
-    scales = [hook.scale_at(epoch, max_epochs, seed=3) for epoch in range(max_epochs)]
-    for epoch, scale in enumerate(scales):
-        assert scale == scales[epoch // period * period]
-    assert set(scales) <= {224, 384, 480}
-    if max_epochs >= 100:
-        assert set(scales) == {224, 384, 480}
+
+def scales(length, seed, **settings):
+    schedule = ScaleSchedule(SCALES, length, **settings)
+    if 'images' in settings:
+        places = [Place(0, seed, 0, 4 * step) for step in range(length)]
+    else:
+        places = [Place(0, seed, step, 9) for step in range(length)]
+    return [schedule(place) for place in places]
+
+
+@pytest.mark.parametrize('unit', [dict(), dict(images=4)], ids=['epochs', 'iterations'])
+@pytest.mark.parametrize('length, period', [(200, 2), (800, 8), (100, 1), (7, 1), (150, 2)])
+def test_there_is_a_draw_per_percent_of_the_run(length, period, unit):
+    drawn = scales(length, 3, **unit)
+    for step, scale in enumerate(drawn):
+        assert scale == drawn[step // period * period]
+    assert set(drawn) <= set(SCALES)
+    if length >= 100:
+        assert set(drawn) == set(SCALES)
 
 
 def test_scales_are_drawn_evenly_and_by_the_seed():
-    hook = MultiScaleHook()
-    draws = Counter(hook.scale_at(epoch, 100, seed) for epoch in range(100) for seed in range(30))
+    draws = Counter(scale for seed in range(30) for scale in scales(100, seed))
     assert all(abs(count / 3000 - 1 / 3) < 0.04 for count in draws.values())
-    runs = {tuple(hook.scale_at(epoch, 100, seed) for epoch in range(20)) for seed in range(5)}
-    assert len(runs) == 5
+    assert len({tuple(scales(20, seed)) for seed in range(5)}) == 5
+
+
+def test_iterations_are_counted_on_from_a_resume():
+    """From 5 iterations of 4 images on there are 8 in each."""
+    before = ScaleSchedule(SCALES, 20, images=4)
+    after = ScaleSchedule(SCALES, 20, images=8, first=(5, 20))
+    for step in range(5, 20):
+        for image in range(8):
+            place = Place(0, 1, 0, 20 + 8 * (step - 5) + image)
+            assert after(place) == before(Place(0, 1, 0, 4 * step))
 
 
 def test_the_crops_of_wrapped_datasets_are_found(tmp_path):
@@ -62,16 +82,20 @@ def test_views_of_an_epoch_have_the_drawn_size(tmp_path, workers, monkeypatch):
         lambda data, optim_wrapper: seen.append((runner.epoch, data['inputs'][0].shape[-1])) or {},
     )
     runner.train()
-    hook = next(h for h in runner.hooks if isinstance(h, MultiScaleHook))
-    assert seen == [(e, hook.scale_at(e, 6, runner.seed)) for e in range(6) for _ in range(2)]
+    schedule = ScaleSchedule((32, 64, 96), 6)
+    assert seen == [(e, schedule(Place(0, runner.seed, e, 0))) for e in range(6) for _ in range(2)]
     assert len({size for _, size in seen}) > 1
 
 
-def test_iteration_based_training_is_refused(tmp_path):
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_an_order_without_places_is_refused(tmp_path, by_epoch):
     cfg = tiny_config(tmp_path)
-    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=2)
+    cfg.train_dataloader.sampler.type = 'DefaultSampler'
+    if not by_epoch:
+        cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=2)
     cfg.custom_hooks = [dict(type='mmcrosscl.MultiScaleHook')]
-    with pytest.raises(InputError, match='between epochs'):
+    name = 'SeededSampler' if by_epoch else 'SeededInfiniteSampler'
+    with pytest.raises(InputError, match=f'needs the places that mmcrosscl.{name} gives; set'):
         build_runner(cfg).train()
 
 

@@ -3,7 +3,6 @@
 import os
 import re
 import runpy
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import torch
 
 from mmcrosscl.datasets.demo_photos import write_demo_photos
+from tests.ports import free_port
 
 SMALL = [
     'model.queue_len=16', 'model.backbone.depth=18', 'model.neck.in_channels=[128,256,512]',
@@ -43,12 +43,6 @@ def train(work_dir, photos, *arguments, options=(), config=CONFIG, launch=None):
     return call(
         *launch, '--work-dir', work_dir, *arguments, '--cfg-options', *SMALL, *data, *options
     )
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
 
 
 def losses(work_dir):
@@ -89,7 +83,7 @@ def test_two_processes_train_over_gloo_with_one_view_size_for_both(tmp_path, pho
         options=[
             'train_cfg.max_epochs=4',
             'train_dataloader.dataset.data_prefix=',
-            'custom_hooks.1.scales=[32,64]',
+            'custom_hooks.0.scales=[32,64]',
             # a size of its own per rank would end in a hang or an error
             'randomness.diff_rank_seed=True',
             'randomness.seed=1',
@@ -222,7 +216,7 @@ def test_slurm_starts_a_task_per_gpu(tmp_path, monkeypatch):
         '--partition=gpu', '--job-name=job', '--gres=gpu:8', '--ntasks=16', '--ntasks-per-node=8',
         '--cpus-per-task=8', '--kill-on-bad-exit=1',
     ]  # fmt: skip
-    assert words[7:9] == ['--time=1:00', '--mem=0']
+    assert words[7:10] == ['--signal=USR1@120', '--time=1:00', '--mem=0']
     assert words[-6:] == [CONFIG, '--work-dir', 'work dir', '--launcher', 'slurm', '--resume']
 
 

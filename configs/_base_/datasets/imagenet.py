@@ -20,9 +20,11 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=8,
     persistent_workers=True,
+    # seconds without an image after which training ends, and can be resumed
+    timeout=600,
     pin_memory=True,
     drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type='mmcrosscl.SeededSampler', shuffle=True),
     collate_fn=dict(type='mmcrosscl.collate_views'),
     dataset=dict(
         type='mmcrosscl.UnlabelledDataset',

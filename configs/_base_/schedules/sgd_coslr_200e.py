@@ -1,5 +1,5 @@
 optim_wrapper = dict(
-    type='OptimWrapper',
+    type='mmcrosscl.FiniteOptimWrapper',
     optimizer=dict(type='SGD', lr=0.03, momentum=0.9, weight_decay=1e-4, fused=True),
 )
 

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import warnings
 
 import numpy as np
@@ -15,6 +16,10 @@ from mmcrosscl.registry import TRANSFORMS
 
 # EXIF orientations that swap width and height
 TURNED = (5, 6, 7, 8)
+# above it, Pillow raises; above half of it, it warns
+PILLOWS_LIMIT = 2 * Image.MAX_IMAGE_PIXELS
+# four channels of 16 bits
+BYTES_PER_PIXEL = 8
 
 
 @TRANSFORMS.register_module()
@@ -40,22 +45,30 @@ class LoadImage(BaseTransform):
             photographs take. For views of S pixels, S / √(least area · least aspect) is where even
             the smallest crop has S pixels a side: 580 for the published crops at 224. Defaults to
             None: every image at its own size.
+        max_pixels (int): Images of more are taken for broken, as are files of more bytes than eight
+            times that: each would fill a worker's memory. At most Pillow's own limit, 178,956,970.
+            Defaults to 100,000,000.
 
     Raises:
         BrokenImageError: If the file cannot be read or decoded; :class:`UnlabelledDataset` takes
             another image then.
-        InputError: If min_size is below 1.
+        InputError: If a setting is out of range.
     """
 
-    def __init__(self, min_size: int | None = None) -> None:
+    def __init__(self, min_size: int | None = None, max_pixels: int = 100_000_000) -> None:
         if min_size is not None and min_size < 1:
             raise InputError(f'min_size is {min_size}; give at least 1 pixel, or None')
+        if not 1 <= max_pixels <= PILLOWS_LIMIT:
+            raise InputError(f'max_pixels is {max_pixels}; give 1 to {PILLOWS_LIMIT}')
         self.min_size = min_size
+        self.max_pixels = max_pixels
 
     def transform(self, results: dict) -> dict:
         path = results['img_path']
         try:
-            img, ori_shape = decode_image(fileio.get(path), self.min_size)
+            if '://' not in path and os.path.getsize(path) > BYTES_PER_PIXEL * self.max_pixels:
+                raise ValueError('the file is larger than an image of max_pixels')
+            img, ori_shape = decode_image(fileio.get(path), self.min_size, self.max_pixels)
         except UnidentifiedImageError as error:
             raise BrokenImageError(path, 'no image in a format that Pillow knows') from error
         # codecs raise whatever comes to them on damaged data: OSError, SyntaxError, struct.error …
@@ -65,27 +78,33 @@ class LoadImage(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(min_size={self.min_size})'
+        return f'{type(self).__name__}(min_size={self.min_size}, max_pixels={self.max_pixels})'
 
 
-def decode_image(data: bytes, min_size: int | None = None) -> tuple[np.ndarray, tuple[int, int]]:
+def decode_image(
+    data: bytes, min_size: int | None = None, max_pixels: int = PILLOWS_LIMIT
+) -> tuple[np.ndarray, tuple[int, int]]:
     """Decode an image file's bytes to RGB, upright.
 
     Args:
         data (bytes): The whole file.
         min_size (int, optional): See :class:`LoadImage`.
+        max_pixels (int): See :class:`LoadImage`. Defaults to Pillow's own limit.
 
     Returns:
         tuple[np.ndarray, tuple[int, int]]: (H, W, 3) uint8, and the height and width of the whole
         upright image.
 
     Raises:
+        ValueError: If there are more than max_pixels, before they are decoded.
         Exception: Whatever Pillow raises where the data are damaged, cut off or no image.
     """
     with warnings.catch_warnings():
         # Pillow warns of odd metadata, file by file; what it can decode is good enough here
         warnings.simplefilter('ignore')
         with Image.open(io.BytesIO(data)) as image:
+            if math.prod(image.size) > max_pixels:
+                raise ValueError(f'{image.width}×{image.height} pixels are more than max_pixels')
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
             height, width = image.size if orientation in TURNED else image.size[::-1]
             pixels = None

@@ -28,14 +28,23 @@ class PackViews(BaseTransform):
       ``meta_keys`` that are there as its meta information.
 
     Args:
-        meta_keys (tuple[str, ...]): Defaults to where the views are from.
+        meta_keys (tuple[str, ...]): Defaults to where the views are from; ``sample_idx`` has the
+            seed of the draws.
 
     Raises:
         InputError: If the regions are missing.
     """
 
     def __init__(
-        self, meta_keys: tuple[str, ...] = ('img_path', 'ori_shape', 'img_shape', 'flip', 'crops')
+        self,
+        meta_keys: tuple[str, ...] = (
+            'img_path',
+            'sample_idx',
+            'ori_shape',
+            'img_shape',
+            'flip',
+            'crops',
+        ),
     ) -> None:
         self.meta_keys = tuple(meta_keys)
 

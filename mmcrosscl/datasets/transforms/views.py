@@ -1,6 +1,7 @@
 """From one image to two views."""
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ from mmcv.transforms import BaseTransform
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mmcrosscl.datasets.samplers import Place
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import TRANSFORMS
 
@@ -34,6 +36,10 @@ class TwoCrops(BaseTransform):
     - flip (bool): Whether the image was flipped from left to right.
     - crops (np.ndarray): (2, 4) float64; left, top, width, height in pixels of the image, flipped
       if it was.
+
+    Attributes:
+        scale_at (Callable[[Place], int], optional): S as a function of the place that
+            ``sample_idx`` is; :class:`~mmcrosscl.engine.MultiScaleHook` sets it.
 
     Args:
         scale (int): S, side of both views in pixels. Defaults to 224.
@@ -64,25 +70,16 @@ class TwoCrops(BaseTransform):
                 raise InputError(f'{name} is {(low, high)}; give 0 < low <= high')
         if not 0 <= flip_prob <= 1:
             raise InputError(f'flip_prob is {flip_prob}; give 0 to 1')
-        # in shared memory, where worker processes that live on see what `set_scale` writes
-        self._scale = torch.tensor(scale).share_memory_()
+        self.scale = scale
+        self.scale_at: Callable[[Place], int] | None = None
         self.crop_ratio_range = tuple(crop_ratio_range)
         self.aspect_ratio_range = tuple(aspect_ratio_range)
         self.flip_prob = flip_prob
 
-    @property
-    def scale(self) -> int:
-        """S, side of both views in pixels."""
-        return int(self._scale)
-
-    def set_scale(self, scale: int) -> None:
-        """Cut views of another side from now on, in running worker processes too."""
-        self._scale.fill_(scale)
-
     def transform(self, results: dict) -> dict:
         # torch takes no negative strides, which mmcv's flip leaves
         img = np.ascontiguousarray(results['img'])
-        scale = self.scale
+        scale = self.scale_at(results['sample_idx']) if self.scale_at else self.scale
         flip = bool(np.random.rand() < self.flip_prob)
         crops, views = [], []
         for _ in range(2):

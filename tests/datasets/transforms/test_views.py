@@ -1,6 +1,3 @@
-import copy
-from multiprocessing import get_context
-
 import numpy as np
 import pytest
 import torch
@@ -10,6 +7,7 @@ from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as F
 
+from mmcrosscl.datasets import Place
 from mmcrosscl.datasets.transforms import TwoCrops, resized_crop
 from mmcrosscl.errors import InputError
 from tests.datasets.transforms.images import error, photo
@@ -124,27 +122,14 @@ def test_a_flipped_image_of_mmcv_is_taken():
         assert np.array_equal(ours, theirs)
 
 
-def _report_scale(transform, go, queue):
-    go.wait(30)
-    queue.put(transform.scale)
-
-
-@pytest.mark.parametrize('method', ['fork', 'spawn'])
-def test_a_new_scale_reaches_processes_that_already_run(method):
-    context = get_context(method)
-    transform, go, queue = TwoCrops(scale=64), context.Event(), context.Queue()
-    process = context.Process(target=_report_scale, args=(transform, go, queue))
-    process.start()
-    transform.set_scale(96)
-    go.set()
-    assert queue.get(timeout=60) == 96
-    process.join(30)
-
-
-def test_copies_have_a_scale_of_their_own():
+def test_the_scale_may_follow_from_the_place():
     transform = TwoCrops(scale=64)
-    copy.deepcopy(transform).set_scale(96)
-    assert transform.scale == 64
+    transform.scale_at = lambda place: 32 * (1 + place.epoch)
+    image = np.zeros((50, 60, 3), np.uint8)
+    for epoch in range(3):
+        results = transform(dict(img=image, sample_idx=Place(4, 0, epoch, 7)))
+        assert results['img_shape'] == (32 * (1 + epoch),) * 2
+        assert results['img'][0].shape == results['img'][1].shape == (*results['img_shape'], 3)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,163 @@
+"""Runs of a tiny model in processes of their own, that can be interrupted and looked at."""
+
+import hashlib
+import json
+import os
+import signal
+import time
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from mmcrosscl.checkpoints import read_checkpoint
+from mmcrosscl.engine import build_runner
+from tests.training import tiny_config
+
+# half a second of training and a hundred kilobytes of weights
+TINY = dict(
+    model=dict(
+        queue_len=20,
+        backbone=dict(base_channels=4, stem_channels=4, drop_path_rate=0.2),
+        neck=dict(in_channels=[8, 16, 32], hid_channels=16, out_channels=8, feat_dim=8),
+        feat_dim=8,
+    ),
+)
+# what takes a time that is never the same
+TIMES = ('time', 'data_time', 'memory')
+
+
+@HOOKS.register_module()
+class Diary(Hook):
+    """Writes down what each iteration was given, and interrupts one."""
+
+    # after the step's seed, before the vote on stopping
+    priority = 'BELOW_NORMAL'
+
+    def __init__(self, folder: str, stop_at: int | None = None, stop_rank: int = 0) -> None:
+        self.folder, self.stop_at, self.stop_rank = folder, stop_at, stop_rank
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.stop_at and runner.rank == self.stop_rank:
+            os.kill(os.getpid(), signal.SIGTERM)
+        views = hashlib.sha256(b''.join(v.numpy().tobytes() for v in data_batch['inputs']))
+        samples = data_batch['data_samples']
+        entry = dict(
+            iter=runner.iter,
+            batch_idx=batch_idx,
+            size=data_batch['inputs'][0].shape[-1],
+            views=views.hexdigest(),
+            paths=[Path(s.img_path).name for s in samples],
+            crops=[s.crops.tolist() for s in samples],
+            draw=torch.rand(1).item(),
+        )
+        with open(Path(self.folder, f'diary{runner.rank}.jsonl'), 'a') as file:
+            file.write(json.dumps(entry) + '\n')
+
+
+def tiny_run(folder: Path, by_epoch: bool = True, length: int = 3, images: int = 12, **settings):
+    """A config of ``length`` epochs of 3 iterations, or of ``length`` iterations."""
+    cfg = tiny_config(folder, epochs=length, images=images, **settings)
+    cfg.merge_from_dict(TINY)
+    cfg.train_dataloader.batch_size = 4
+    cfg.train_dataloader.dataset.pipeline[1].scale = 32
+    cfg.train_dataloader.dataset.pipeline[5].update(window=24, stride=8, grid=2, base_size=32)
+    cfg.env_cfg.dist_cfg.timeout = 60
+    if not by_epoch:
+        cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=length)
+        cfg.train_dataloader.sampler.type = 'mmcrosscl.SeededInfiniteSampler'
+        cfg.param_scheduler = [dict(type='CosineAnnealingLR', T_max=length, by_epoch=False)]
+        cfg.default_hooks.checkpoint.update(by_epoch=False, interval=3)
+        cfg.log_processor.by_epoch = False
+    return cfg
+
+
+def _train(cfg: dict, rank: int, world: int, port: int) -> None:
+    torch.set_num_threads(1)
+    cfg = Config(cfg)
+    if world > 1:
+        os.environ.update(
+            RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world),
+            MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port),
+        )  # fmt: skip
+        cfg.launcher = 'pytorch'
+    build_runner(cfg).train()
+
+
+# a server that has imported everything forks a process in a hundredth of the time
+context = get_context('forkserver')
+context.set_forkserver_preload(['tests.engine.runs', 'mmcrosscl.models', 'mmcrosscl.datasets'])
+
+
+def start(cfg: Config, world: int = 1, port: int = 0) -> list:
+    """Start training in ``world`` processes."""
+    processes = [
+        context.Process(target=_train, args=(cfg.to_dict(), rank, world, port))
+        for rank in range(world)
+    ]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def finish(processes: list, timeout: float = 120) -> list[int]:
+    """The exit codes; what still runs after the time-out, in seconds, is killed."""
+    end = time.monotonic() + timeout
+    for process in processes:
+        process.join(max(0, end - time.monotonic()))
+    hanging = [process for process in processes if process.is_alive()]
+    for process in hanging:
+        process.kill()
+        process.join()
+    assert not hanging, f'{len(hanging)} of {len(processes)} processes hang'
+    return [process.exitcode for process in processes]
+
+
+def diary(folder: Path, rank: int = 0) -> dict[int, dict]:
+    """The last entry of each iteration."""
+    lines = Path(folder, f'diary{rank}.jsonl').read_text().splitlines()
+    return {entry['iter']: entry for entry in map(json.loads, lines)}
+
+
+def scalars(folder: Path) -> list[dict]:
+    """What the log has of each iteration, all runs of the folder after another, without times."""
+    steps = {}
+    for path in sorted(Path(folder, 'work').glob('*/vis_data/scalars.json')):
+        for line in path.read_text().splitlines():
+            entry = json.loads(line)
+            steps[entry['step']] = {k: v for k, v in entry.items() if k not in TIMES}
+    return [steps[step] for step in sorted(steps)]
+
+
+def assert_same_state(left: Path, right: Path) -> None:
+    """Every number of two checkpoints is the same, to the bit."""
+    states = [read_checkpoint(path) for path in (left, right)]
+    for state in states:
+        state['message_hub'] = {
+            name: buffer.data
+            for name, buffer in state['message_hub']['log_scalars'].items()
+            if not name.endswith(TIMES)
+        }
+        del state['meta']
+    _assert_same(*states, 'checkpoint')
+
+
+def _assert_same(left, right, name: str) -> None:
+    assert type(left) is type(right), name
+    if isinstance(left, torch.Tensor):
+        assert left.dtype == right.dtype and torch.equal(left, right), name
+    elif isinstance(left, dict):
+        assert left.keys() == right.keys(), name
+        for key in left:
+            _assert_same(left[key], right[key], f'{name}.{key}')
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right), name
+        for place, pair in enumerate(zip(left, right)):
+            _assert_same(*pair, f'{name}.{place}')
+    elif hasattr(left, 'tolist'):
+        assert left.tolist() == right.tolist(), name
+    else:
+        assert left == right, name
