@@ -1,9 +1,10 @@
 READY := .venv/.ready
 
-.PHONY: help setup demo test lint
+.PHONY: help setup demo test soak lint
 help:
 	@echo 'make demo [DATA=/my/photos]  pre-train a small CrossCL and fine-tune a detector from it'
 	@echo 'make test                    run the tests'
+	@echo 'make soak                    run 2,000 iterations and look for leaks'
 	@echo 'make lint                    check format and style'
 	@echo 'make setup                   only make .venv, which the others do by themselves'
 
@@ -18,6 +19,9 @@ demo: $(READY)
 
 test: $(READY)
 	@.venv/bin/python -m pytest
+
+soak: $(READY)
+	@.venv/bin/python -m pytest -m soak -s
 
 lint: $(READY)
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import threading
 import time
 from multiprocessing import get_context
 from pathlib import Path
@@ -56,6 +57,47 @@ class Diary(Hook):
         )
         with open(Path(self.folder, f'diary{runner.rank}.jsonl'), 'a') as file:
             file.write(json.dumps(entry) + '\n')
+
+
+@HOOKS.register_module()
+class Poison(Hook):
+    """Makes the losses of some iterations infinite, on one rank."""
+
+    def __init__(self, iterations: list[int], rank: int = 0) -> None:
+        self.iterations, self.rank = iterations, rank
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        model = runner.model.module if hasattr(runner.model, 'module') else runner.model
+        bad = runner.iter in self.iterations and runner.rank == self.rank
+        weight = float('inf') if bad else 1.0
+        model.head.terms = [term._replace(weight=weight) for term in model.head.terms]
+
+
+@HOOKS.register_module()
+class Gauge(Hook):
+    """Measures the process and its workers."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, path: str, every: int) -> None:
+        self.path, self.every = path, every
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if not self.every_n_train_iters(runner, self.every):
+            return
+        pages = int(Path('/proc/self/statm').read_text().split()[1])
+        children = Path(f'/proc/self/task/{os.getpid()}/children').read_text().split()
+        for child in children:
+            pages += int(Path(f'/proc/{child}/statm').read_text().split()[1])
+        measured = dict(
+            iteration=runner.iter + 1,
+            megabytes=pages * os.sysconf('SC_PAGE_SIZE') / 1e6,
+            files=len(os.listdir('/proc/self/fd')),
+            threads=threading.active_count(),
+            processes=len(children),
+        )
+        with open(self.path, 'a') as file:
+            file.write(json.dumps(measured) + '\n')
 
 
 def tiny_run(folder: Path, by_epoch: bool = True, length: int = 3, images: int = 12, **settings):

@@ -1,0 +1,150 @@
+import pickle
+import random
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from mmengine.registry import DATASETS
+from PIL import Image
+
+from mmcrosscl.datasets import Place, SeededInfiniteSampler, SeededSampler
+
+
+def ranks(kind, world, images, **settings):
+    """The samplers of all ranks."""
+    made = []
+    for rank in range(world):
+        sampler = kind(list(range(images)), seed=5, **settings)
+        sampler.rank, sampler.world_size = rank, world
+        if kind is SeededSampler:
+            sampler.num_samples = -(-images // world)
+            sampler.total_size = sampler.num_samples * world
+        made.append(sampler)
+    return made
+
+
+def in_order(samplers, count):
+    """Places of all ranks, by position."""
+    rows = [list(islice(iter(sampler), count)) for sampler in samplers]
+    return [place for row in zip(*rows) for place in row]
+
+
+def key(place):
+    return int(place), place.seed, place.epoch, place.position
+
+
+@given(world=st.integers(1, 4), images=st.integers(1, 50), start=st.integers(0, 60))
+def test_an_epoch_may_begin_anywhere_and_is_one_for_any_number_of_ranks(world, images, start):
+    one = list(ranks(SeededSampler, 1, images)[0])
+    assert sorted(map(int, one)) == list(range(images))
+    assert [place.position for place in one] == list(range(images))
+    many = in_order(ranks(SeededSampler, world, images), images)
+    assert list(map(key, many[:images])) == list(map(key, one))
+
+    samplers = ranks(SeededSampler, world, images)
+    start = start // world * world
+    for sampler in samplers:
+        sampler.start = start
+    assert list(map(key, in_order(samplers, images))) == list(map(key, many[start:]))
+    # the next epoch is whole again
+    assert len(in_order(samplers, images)) == len(many)
+
+
+def test_epochs_have_orders_of_their_own():
+    sampler = ranks(SeededSampler, 1, 30)[0]
+    orders = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        orders.append(list(map(int, sampler)))
+    assert len(set(map(tuple, orders))) == 3
+
+
+@given(world=st.integers(1, 4), images=st.integers(1, 20), taken=st.integers(0, 70))
+def test_the_endless_order_may_begin_anywhere_and_is_one_for_any_number_of_ranks(
+    world, images, taken
+):
+    one = list(map(key, islice(iter(ranks(SeededInfiniteSampler, 1, images)[0]), 400)))
+    for lap in range(400 // images):
+        assert sorted(k[0] for k in one[lap * images : (lap + 1) * images]) == list(range(images))
+    samplers = ranks(SeededInfiniteSampler, world, images)
+    for sampler in samplers:
+        sampler.skip(taken)
+    assert list(map(key, in_order(samplers, 20))) == one[taken * world : (taken + 20) * world]
+
+
+@given(before=st.integers(1, 4), after=st.integers(1, 4), taken=st.integers(0, 30))
+def test_another_number_of_ranks_goes_on_in_the_same_order(before, after, taken):
+    one = list(map(key, islice(iter(ranks(SeededInfiniteSampler, 1, 13)[0]), 400)))
+    position = ranks(SeededInfiniteSampler, before, 13)[0].position(taken)
+    samplers = ranks(SeededInfiniteSampler, after, 13)
+    for sampler in samplers:
+        sampler.origin = (taken, position)
+        sampler.skip(taken)
+    assert list(map(key, in_order(samplers, 10))) == one[position : position + 10 * after]
+
+
+def test_without_shuffling_the_order_is_the_folders():
+    sampler = ranks(SeededInfiniteSampler, 1, 3, shuffle=False)[0]
+    assert list(map(int, islice(iter(sampler), 7))) == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_skipping_a_million_iterations_takes_no_time():
+    sampler = ranks(SeededInfiniteSampler, 1, 1000)[0]
+    sampler.skip(256 * 10**6)
+    assert next(iter(sampler)).position == 256 * 10**6
+
+
+def test_a_place_survives_what_carries_it_to_a_worker():
+    place = Place(7, 1, 2, 3)
+    assert key(pickle.loads(pickle.dumps(place))) == (7, 1, 2, 3)
+    assert key(place - 5) == (2, 1, 2, 3) and key(place % 4) == (3, 1, 2, 3)
+    assert place == 7 and [0] * 7 + [1] == [0, 0, 0, 0, 0, 0, 0, 1]
+
+
+def draws():
+    return np.random.rand(), random.random(), torch.rand(1).item()
+
+
+def test_draws_are_a_function_of_the_place_alone():
+    seen = set()
+    for seed in range(3):
+        for epoch in range(3):
+            for position in range(3):
+                place = Place(0, seed, epoch, position)
+                place.seed_draws()
+                first = draws()
+                draws()
+                place.at(5).seed_draws()
+                assert draws() == first
+                seen.add(first)
+    assert len(seen) == 27
+
+
+@pytest.mark.parametrize('wrapped', ['alone', 'ConcatDataset', 'RepeatDataset'])
+def test_a_dataset_draws_by_place_also_within_wrappers(tmp_path, wrapped):
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(tmp_path / f'{i}.png')
+    (tmp_path / '2.png').write_bytes(b'broken')
+    inner = dict(
+        type='mmcrosscl.UnlabelledDataset',
+        data_root=str(tmp_path),
+        pipeline=[dict(type='mmcrosscl.LoadImage'), dict(type='mmcrosscl.TwoCrops', scale=32)],
+    )
+    config = {
+        'alone': inner,
+        'ConcatDataset': dict(type='ConcatDataset', datasets=[inner, inner]),
+        'RepeatDataset': dict(type='RepeatDataset', dataset=inner, times=2),
+    }[wrapped]
+    dataset = DATASETS.build(config)
+    for index in range(len(dataset)):
+        place = Place(index, 1, 2, 30 + index)
+        first = dataset[place]
+        draws()
+        again = dataset[place]
+        assert first['img_path'] == again['img_path']
+        assert np.array_equal(first['crops'], again['crops'])
+        assert first['sample_idx'].position == 30 + index

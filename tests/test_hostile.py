@@ -1,0 +1,174 @@
+"""Files that run a command when they are unpickled: refused wherever a checkpoint is read."""
+
+import os
+import runpy
+import sys
+from contextlib import suppress
+
+import pytest
+import torch
+
+from mmcrosscl.checkpoints import read_checkpoint
+from mmcrosscl.engine import build_runner
+from mmcrosscl.errors import InputError
+from tests.engine import runs
+
+
+class Hostile:
+    """Runs a command when unpickled."""
+
+    def __init__(self, sign):
+        self.sign = sign
+
+    def __reduce__(self):
+        return os.system, (f'touch {self.sign}',)
+
+
+@pytest.fixture
+def sign(tmp_path):
+    return tmp_path / 'sign'
+
+
+@pytest.fixture
+def hostile(tmp_path, sign):
+    """A checkpoint that does all that one of training does, and more."""
+    cfg = runs.tiny_run(tmp_path / 'run', length=1)
+    build_runner(cfg).train()
+    path = tmp_path / 'run/work/epoch_1.pth'
+    checkpoint = read_checkpoint(path)
+    checkpoint['extra'] = Hostile(sign)
+    torch.save(checkpoint, path)
+    return path
+
+
+def resume(cfg, hostile):
+    cfg.resume, cfg.load_from = True, str(hostile)
+    build_runner(cfg).train()
+
+
+def resume_newest(cfg, hostile):
+    cfg.resume, cfg.work_dir = True, str(hostile.parent)
+    build_runner(cfg).train()
+
+
+def load_from(cfg, hostile):
+    cfg.load_from = str(hostile)
+    build_runner(cfg).train()
+
+
+def init_cfg(cfg, hostile):
+    cfg.model.backbone.init_cfg = dict(
+        type='Pretrained', checkpoint=str(hostile), prefix='backbone.'
+    )
+    build_runner(cfg).train()
+
+
+def pretrained_hook(cfg, hostile):
+    cfg.pretrained = str(hostile)
+    cfg.default_hooks.pretrained = dict(type='mmcrosscl.PretrainedHook')
+    build_runner(cfg).train()
+
+
+def mmengine_loader(cfg, hostile):
+    """Any model's or project's own way."""
+    from mmengine.runner import load_checkpoint
+
+    load_checkpoint(build_runner(cfg).model, str(hostile))
+
+
+def torch_load(cfg, hostile):
+    """Even one that asks for it, as many do."""
+    from pickle import UnpicklingError
+
+    build_runner(cfg)
+    try:
+        torch.load(hostile, weights_only=False)
+    except UnpicklingError as error:
+        raise InputError(f'checkpoint {hostile} holds code ({error})') from error
+
+
+WAYS = [resume, resume_newest, load_from, init_cfg, pretrained_hook, mmengine_loader, torch_load]
+
+
+@pytest.mark.parametrize('way', WAYS, ids=[way.__name__ for way in WAYS])
+def test_no_way_in_runs_it_unless_told_to(tmp_path, hostile, sign, way):
+    cfg = runs.tiny_run(tmp_path / 'run', length=2)
+    cfg.work_dir = str(tmp_path / 'other')
+    with pytest.raises(InputError, match=r'epoch_1.pth holds code \('):
+        way(cfg, hostile)
+    assert not sign.exists()
+
+    # it is hostile indeed
+    cfg = runs.tiny_run(tmp_path / 'run', length=2)
+    cfg.work_dir = str(tmp_path / 'other')
+    cfg.trust_checkpoints = True
+    try:
+        # what comes after the reading does not matter
+        with suppress(InputError):
+            way(cfg, hostile)
+    finally:
+        os.environ.pop('TORCH_FORCE_WEIGHTS_ONLY_LOAD', None)
+    assert sign.exists()
+
+
+def command_lines(tmp_path, hostile):
+    config = str(tmp_path / 'run.py')
+    cfg = runs.tiny_run(tmp_path / 'run', length=2)
+    cfg.test_dataloader = cfg.train_dataloader
+    cfg.test_cfg, cfg.test_evaluator = dict(), dict(type='mmpretrain.Accuracy')
+    cfg.dump(config)
+    work = ['--work-dir', str(tmp_path / 'other')]
+    return {
+        'train': ['tools/train.py', config, *work, '--resume', str(hostile)],
+        'test': ['tools/test.py', config, str(hostile), *work],
+        'convert': ['tools/convert.py', str(hostile), str(tmp_path / 'out.pth'), '--to', 'mmdet'],
+        'replay': ['tools/replay.py', config, str(hostile)],
+    }
+
+
+@pytest.mark.parametrize('name', ['train', 'test', 'convert', 'replay'])
+def test_command_lines_refuse_it_in_a_sentence(tmp_path, hostile, sign, name, monkeypatch):
+    command = command_lines(tmp_path, hostile)[name]
+    monkeypatch.setattr(sys, 'argv', command)
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(command[0], run_name='__main__')
+    assert 'holds code' in str(caught.value) and '--trust-checkpoints' in str(caught.value)
+    assert '\n' not in str(caught.value)
+    assert not sign.exists()
+
+
+def test_a_resume_runs_no_config_of_the_checkpoint(tmp_path, sign):
+    """MMEngine reads ``meta['config']``, which is Python."""
+    cfg = runs.tiny_run(tmp_path, length=1)
+    build_runner(cfg).train()
+    path = tmp_path / 'work/epoch_1.pth'
+    checkpoint = read_checkpoint(path)
+    checkpoint['meta']['config'] = f'import os\nos.system("touch {sign}")\n'
+    torch.save(checkpoint, path)
+    cfg = runs.tiny_run(tmp_path, length=2)
+    cfg.resume = True
+    build_runner(cfg).train()
+    assert (tmp_path / 'work/epoch_2.pth').exists() and not sign.exists()
+
+
+@pytest.mark.parametrize('name', ['../secret.png', '/etc/secret.png', 'a/../../secret.png'])
+def test_an_image_list_leads_nowhere_else(tmp_path, name):
+    from mmcrosscl.datasets import UnlabelledDataset
+
+    (tmp_path / 'photos').mkdir()
+    (tmp_path / 'list.txt').write_text(f'a.png\n{name}\n')
+    with pytest.raises(InputError, match='names .*secret.png, which is not below .*photos; name'):
+        UnlabelledDataset(
+            data_root=str(tmp_path), data_prefix='photos', ann_file='list.txt', pipeline=[]
+        )
+
+
+def test_last_checkpoint_leads_nowhere_else(tmp_path, hostile, sign):
+    """MMEngine follows the path in this file, wherever it leads."""
+    work = tmp_path / 'other'
+    work.mkdir()
+    (work / 'last_checkpoint').write_text(str(hostile))
+    cfg = runs.tiny_run(tmp_path / 'run', length=1)
+    cfg.resume, cfg.work_dir = True, str(work)
+    build_runner(cfg).train()
+    assert (work / 'epoch_1.pth').exists() and not sign.exists()
