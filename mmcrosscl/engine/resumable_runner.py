@@ -11,7 +11,7 @@ from mmengine import fileio
 from mmengine.dist import broadcast_object_list, is_main_process, master_only
 from mmengine.runner import BaseLoop, CheckpointLoader, EpochBasedTrainLoop, Runner
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from mmcrosscl.checkpoints import check_whole, read_checkpoint, write_whole
 from mmcrosscl.datasets import SeededInfiniteSampler
@@ -192,7 +192,7 @@ class ResumableRunner(Runner):
             return
         sampler, batch_size = self._order()
         loop, length = self.train_loop, len(self.train_dataloader)
-        if progress['seed'] is not None:
+        if progress['seed'] is not None and sampler is not None:
             sampler.seed = progress['seed']
         if isinstance(sampler, SeededInfiniteSampler) and progress['position'] is not None:
             sampler.origin = (loop.iter * batch_size, progress['position'])
@@ -213,10 +213,10 @@ class ResumableRunner(Runner):
                 'The learning rate is that of the checkpoint, --auto-scale-lr or not.'
             )
 
-    def _order(self) -> tuple[object, int]:
+    def _order(self) -> tuple[Sampler | None, int]:
         """The sampler of the training images, and how many a process takes at a time."""
         batches = self.train_dataloader.batch_sampler
-        return batches.sampler, batches.batch_size
+        return getattr(batches, 'sampler', None), getattr(batches, 'batch_size', 1)
 
 
 def _read_checkpoints(trust: bool) -> None:

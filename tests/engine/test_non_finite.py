@@ -129,26 +129,49 @@ def test_something_else_is_no_record(tmp_path):
         replay(cfg, tmp_path / 'x.pth')
 
 
+def wrapped(fused, momentum=0.9):
+    layer = nn.Linear(2, 1).double()
+    settings = dict(lr=0.01, momentum=momentum, weight_decay=0.01, fused=fused)
+    return layer, FiniteOptimWrapper(optimizer=torch.optim.SGD(layer.parameters(), **settings))
+
+
+@pytest.mark.parametrize('fused', [True, False])
+@pytest.mark.parametrize('bad', [[0], [1], [0, 1, 3], [2, 3]])
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
-def test_a_bad_gradient_without_a_bad_loss_is_left_out(value):
-    layer = nn.Linear(2, 1)
-    wrapper = FiniteOptimWrapper(optimizer=torch.optim.SGD(layer.parameters(), lr=0.1))
-    before = layer.weight.clone()
-    layer.weight.register_hook(lambda gradient: gradient * value)
-    wrapper.update_params(layer(torch.ones(1, 2)).sum())
-    assert wrapper.skipped and torch.equal(layer.weight, before)
+@pytest.mark.parametrize('where', ['loss', 'gradient'])
+def test_a_bad_update_is_as_if_it_were_not(where, value, bad, fused):
+    """A bad loss may have a sound gradient, and the other way round."""
+    layer, wrapper = wrapped(fused)
+    twin, plain = wrapped(False)
+    twin.load_state_dict(layer.state_dict())
+    factor = 1.0
+    layer.weight.register_hook(lambda gradient: gradient * factor)
+    for step in range(5):
+        x = torch.tensor([[1.0, step]], dtype=torch.double)
+        factor = value if step in bad and where == 'gradient' else 1.0
+        loss = layer(x).square().sum()
+        wrapper.update_params(loss + (value if step in bad and where == 'loss' else 0))
+        assert wrapper.skipped == (step in bad)
+        if step not in bad:
+            plain.update_params(twin(x).square().sum())
+        assert torch.allclose(layer.weight, twin.weight)
+        assert torch.allclose(layer.bias, twin.bias)
 
 
-@pytest.mark.parametrize('value', [float('nan'), float('inf')])
-def test_a_bad_loss_with_a_sound_gradient_is_left_out(value):
-    layer = nn.Linear(2, 1)
-    wrapper = FiniteOptimWrapper(optimizer=torch.optim.SGD(layer.parameters(), lr=0.1))
+@pytest.mark.gpu
+def test_a_fused_update_waits_for_nothing_on_a_gpu():
+    layer = nn.Linear(2, 1).cuda()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9, fused=True)
+    wrapper = FiniteOptimWrapper(optimizer=optimizer)
+    x = torch.ones(1, 2).cuda()
+    wrapper.update_params(layer(x).sum())
     before = layer.weight.clone()
-    wrapper.update_params(layer(torch.ones(1, 2)).sum() + value)
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        wrapper.update_params(layer(x).sum() * torch.nan)
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
     assert wrapper.skipped and torch.equal(layer.weight, before)
-    wrapper.update_params(layer(torch.ones(1, 2)).sum())
-    assert not wrapper.skipped
-    assert torch.allclose(layer.weight, before - 0.1)
 
 
 def test_the_queue_takes_no_key_that_is_not_finite():

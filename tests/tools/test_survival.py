@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from mmcrosscl.checkpoints import check_whole
-from mmcrosscl.datasets.demo_photos import write_demo_photos
 from mmcrosscl.engine import PREEMPTED
 from tests.ports import free_port
 from tests.tools.test_train import CONFIG, SMALL
@@ -19,13 +18,6 @@ from tests.tools.test_train import CONFIG, SMALL
 LONG = [*SMALL, 'train_cfg.max_epochs=500', 'model.backbone.base_channels=4',
         'model.backbone.stem_channels=4', 'model.neck.in_channels=[8,16,32]',
         'env_cfg.dist_cfg.timeout=15']  # fmt: skip
-
-
-@pytest.fixture(scope='module')
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('data') / 'photos'
-    write_demo_photos(folder, count=16)
-    return folder
 
 
 @pytest.fixture

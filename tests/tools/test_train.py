@@ -22,13 +22,6 @@ SMALL = [
 CONFIG = 'configs/crosscl/r50_8xb32_folder.py'
 
 
-@pytest.fixture(scope='module')
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('data') / 'photos'
-    write_demo_photos(folder, count=16)
-    return folder
-
-
 def call(*command, timeout=300):
     environment = {**os.environ, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1'}
     return subprocess.run(

@@ -151,7 +151,9 @@ def step(
     views, samples = batch(images, size, device)
     schedule = Config.fromfile(ROOT / 'configs/_base_/schedules/sgd_coslr_200e.py')
     schedule.optim_wrapper.optimizer.fused = not plain
-    optimizer = build_optim_wrapper(model, schedule.optim_wrapper).optimizer
+    wrapper = build_optim_wrapper(model, schedule.optim_wrapper)
+    # ours also looks whether the gradients are finite
+    optimizer = wrapper.optimizer if plain else wrapper
 
     def run() -> float:
         with torch.autocast(device, torch.bfloat16) if bfloat16 else nullcontext():
