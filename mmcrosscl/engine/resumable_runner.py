@@ -139,7 +139,7 @@ class ResumableRunner(Runner):
         else:
             write_whole(
                 Path(out_dir, filename),
-                lambda partial: save(str(partial.parent), partial.name, *args),
+                lambda path: save(str(path.parent), path.name, *args),
             )
 
     def load_or_resume(self) -> None:
