@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import get_installed_path
 from torch.utils.data import default_collate
 
-from mmcrosscl.datasets import collate_views
+from mmcrosscl.datasets import Place, collate_views
 from mmcrosscl.datasets.demo_photos import open_demo_photo
 from mmcrosscl.models import ViewPreprocessor
 from mmcrosscl.registry import DATASETS
@@ -118,8 +118,11 @@ def ours(folder: str, on_device: bool = False, preprocess: bool = False) -> Call
         cfg.model.data_preprocessor.mean, cfg.model.data_preprocessor.std
     )
 
+    # as a sampler gives them, so that what is drawn for each is seeded
+    places = [Place(index, 0, 0, index) for index in range(len(paths))]
+
     def run():
-        batch = collate_views([dataset[index] for index in range(len(paths))])
+        batch = collate_views([dataset[place] for place in places])
         return preprocessor(batch) if preprocess else batch
 
     return run
