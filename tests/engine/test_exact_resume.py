@@ -96,9 +96,9 @@ def test_another_number_of_processes_goes_on_and_says_what_changes(tmp_path, by_
         '4.* The learning rate is that of the checkpoint',
         log,
     )
-    # what is left of the first 24 images is what was not seen, and none of it is lost
+    # the next images are those that were not seen
     entries = [runs.diary(tmp_path, rank) for rank in range(2)]
-    later = [i for i in sorted(entries[1])]
-    rest = [path for i in later[:1] for rank in range(2) for path in entries[rank][i]['paths']]
+    first = min(entries[1])
+    rest = [path for entry in entries for path in entry[first]['paths']]
     assert len(set(seen)) == 16 and not set(seen) & set(rest)
     assert (tmp_path / f'work/{"epoch_3" if by_epoch else "iter_9"}.pth').exists()
