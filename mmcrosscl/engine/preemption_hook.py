@@ -95,3 +95,13 @@ class PreemptionHook(Hook):
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+
+
+def _tell_no_child() -> None:
+    """Children are ended by SIGTERM, such as those of an evaluation's pool."""
+    for number in SIGNALS:
+        if isinstance(getattr(signal.getsignal(number), '__self__', None), PreemptionHook):
+            signal.signal(number, signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_tell_no_child)

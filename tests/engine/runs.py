@@ -100,6 +100,16 @@ class Gauge(Hook):
             file.write(json.dumps(measured) + '\n')
 
 
+@HOOKS.register_module()
+class Pool(Hook):
+    """Works in processes for a while, as evaluations do, and ends them with SIGTERM."""
+
+    def after_train_epoch(self, runner):
+        with get_context('fork').Pool(2) as pool:
+            heard = pool.map(signal.getsignal, [signal.SIGTERM, signal.SIGUSR1])
+            assert heard == [signal.SIG_DFL] * 2
+
+
 def tiny_run(folder: Path, by_epoch: bool = True, length: int = 3, images: int = 12, **settings):
     """A config of ``length`` epochs of 3 iterations, or of ``length`` iterations."""
     cfg = tiny_config(folder, epochs=length, images=images, **settings)
