@@ -9,9 +9,10 @@ from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 os.chdir(ROOT)
-# a busy machine is no failure
-settings.register_profile('any speed', deadline=None)
-settings.load_profile('any speed')
+# a busy machine is no failure; --hypothesis-profile=anew draws other cases at each run
+settings.register_profile('anew', deadline=None)
+settings.register_profile('same', deadline=None, derandomize=True)
+settings.load_profile('same')
 
 
 def pytest_collection_modifyitems(items):

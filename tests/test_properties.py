@@ -208,7 +208,7 @@ def test_a_changed_checkpoint_is_converted_whole_or_named_in_a_sentence(data, to
         elif how == 'rename':
             state[name[::-1]] = state.pop(name)
         elif how == 'reshape':
-            state[name] = state[name].flatten()[:-1]
+            state[name] = weights()[name].flatten()[:-1]
         elif how == 'replace':
             state[name] = data.draw(st.sampled_from([None, 3, 'text', [], torch.zeros(0)]))
         elif how == 'add':

@@ -6,25 +6,27 @@ import random
 import re
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from mmcrosscl.checkpoints import check_whole
-from mmcrosscl.engine import build_runner
+from mmcrosscl.engine import PREEMPTED, build_runner
 from mmcrosscl.errors import InputError
 from tests.engine import runs
 
-KILLS, INTERVAL, LENGTH = 30, 2, 160
+KILLS, INTERVAL = 30, 2
 
 
-def long_run(folder: Path):
-    cfg = runs.tiny_run(folder, by_epoch=False, length=LENGTH)
+def long_run(folder: Path, stop_at: int | None = None, interval: int = INTERVAL):
+    """Longer than any machine gets, so that the moments of the kills need not suit its speed."""
+    cfg = runs.tiny_run(folder, by_epoch=False, length=100_000)
     # tens of megabytes: a good part of the time is spent on writing them
     cfg.model.queue_len = 10**6
     # the least that can be kept
-    cfg.default_hooks.checkpoint.update(interval=INTERVAL, max_keep_ckpts=1)
-    cfg.custom_hooks = [dict(type='Diary', folder=str(folder))]
+    cfg.default_hooks.checkpoint.update(interval=interval, max_keep_ckpts=1)
+    cfg.custom_hooks = [dict(type='Diary', folder=str(folder), stop_at=stop_at)]
     cfg.resume = True
     return cfg
 
@@ -34,44 +36,69 @@ def saved(folder: Path) -> list[int]:
     return sorted(int(name[1]) for name in names if name)
 
 
-def begun(folder: Path) -> int:
-    """The number of the newest iteration, from 0: so many are complete."""
-    lines = Path(folder, 'diary0.jsonl').read_text().splitlines()
-    return json.loads(lines[-1])['iter']
+def begun(folder: Path) -> list[int]:
+    """The numbers, from 0, of the iterations since the start; all but the last are complete."""
+    try:
+        *lines, _ = Path(folder, 'diary0.jsonl').read_text().split('\n')
+    except FileNotFoundError:
+        return []
+    return [json.loads(line)['iter'] for line in lines]
+
+
+def reached(folder: Path, count: int) -> bool:
+    return len(begun(folder)) >= count
+
+
+def writing(folder: Path, since: float) -> bool:
+    for path in folder.glob('work/.*.partial'):
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime > since:
+                return True
+    return False
+
+
+def wait(process, condition, *args) -> None:
+    end = time.monotonic() + 60
+    while not condition(*args):
+        assert process.is_alive(), 'it ended by itself'
+        assert time.monotonic() < end, 'it does not go on'
+        time.sleep(0.001)
 
 
 def test_thirty_kills_at_random_moments(tmp_path):
     draw = random.Random(0)
     in_writing = done = 0
-    last = tmp_path / f'work/iter_{LENGTH}.pth'
-    for _ in range(KILLS):
+    for number in range(KILLS):
         (tmp_path / 'diary0.jsonl').unlink(missing_ok=True)
+        start = time.time()
         (process,) = runs.start(long_run(tmp_path))
-        end = time.monotonic() + 60
-        while not (tmp_path / 'diary0.jsonl').exists() and process.is_alive():
-            assert time.monotonic() < end, 'it does not begin'
-            time.sleep(0.01)
-        time.sleep(draw.uniform(0, 0.8))
+        wait(process, reached, tmp_path, draw.randint(1, 8))
+        if number % 3 == 0:
+            wait(process, writing, tmp_path, start)
+        time.sleep(draw.uniform(0, 0.05))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-        complete = begun(tmp_path)
-        in_writing += any(tmp_path.glob('work/.*.partial'))
+        iterations = begun(tmp_path)
+        in_writing += writing(tmp_path, start)
         # from where the one before was, at most an interval
-        assert min(runs.diary(tmp_path)) >= done - INTERVAL
-        assert complete - max(saved(tmp_path), default=0) < INTERVAL + 1
-        for number in saved(tmp_path):
-            check_whole(tmp_path / f'work/iter_{number}.pth')
-        done = complete
-    print(f'{KILLS} kills, {in_writing} of them in writing, {done} of {LENGTH} iterations done')
-    assert in_writing > 0 and 10 < done < LENGTH
+        assert iterations[0] >= done - INTERVAL
+        done = iterations[-1]
+        assert done - max(saved(tmp_path), default=0) < INTERVAL + 1
+        for iteration in saved(tmp_path):
+            check_whole(tmp_path / f'work/iter_{iteration}.pth')
+    print(f'{KILLS} kills, {in_writing} of them in writing, {done} iterations done')
+    assert in_writing > 0 and done > 10
 
-    assert runs.finish(runs.start(long_run(tmp_path))) == [0]
-    assert saved(tmp_path)[-1] == LENGTH and not any(tmp_path.glob('work/.*.partial'))
+    # a save is due there anyway, whose place the one on SIGTERM takes in the whole run
+    end = done + done % INTERVAL + INTERVAL
+    assert runs.finish(runs.start(long_run(tmp_path, stop_at=end - 1))) == [PREEMPTED]
+    assert saved(tmp_path)[-1] == end and not any(tmp_path.glob('work/.*.partial'))
     whole = tmp_path / 'whole'
     whole.mkdir()
     (whole / 'photos').symlink_to(tmp_path / 'photos')
-    assert runs.finish(runs.start(long_run(whole))) == [0]
-    runs.assert_same_state(last, whole / 'work' / last.name)
+    uninterrupted = long_run(whole, stop_at=end - 1, interval=10**6)
+    assert runs.finish(runs.start(uninterrupted)) == [PREEMPTED]
+    runs.assert_same_state(*[folder / f'work/iter_{end}.pth' for folder in (tmp_path, whole)])
 
 
 def one_bit(content: bytes) -> bytes:
