@@ -1,8 +1,6 @@
 default_scope = 'mmpretrain'
 # goes on where it was interrupted, and runs no code of a checkpoint's
 runner_type = 'mmcrosscl.ResumableRunner'
-# goes on where it was interrupted, and runs no code of a checkpoint's
-runner_type = 'mmcrosscl.ResumableRunner'
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
