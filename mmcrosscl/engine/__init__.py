@@ -13,6 +13,7 @@ from .resumable_runner import ResumableRunner
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .skipped_images_hook import SkippedImagesHook
 from .step_seed_hook import StepSeedHook
+from .watched_loader import WatchedLoader
 
 __all__ = [
     'PREEMPTED',
@@ -27,6 +28,7 @@ __all__ = [
     'SafeCheckpointHook',
     'SkippedImagesHook',
     'StepSeedHook',
+    'WatchedLoader',
     'add_config_arguments',
     'build_runner',
     'read_config',

@@ -19,6 +19,7 @@ from mmcrosscl.errors import DamagedCheckpointError, InputError, RunError
 from mmcrosscl.registry import RUNNERS
 
 from .safe_checkpoint_hook import SafeCheckpointHook
+from .watched_loader import WatchedLoader
 
 DEFAULT_HOOKS = dict(
     checkpoint=dict(type='mmcrosscl.SafeCheckpointHook', interval=1),
@@ -84,11 +85,13 @@ class ResumableRunner(Runner):
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args, **kwargs) -> DataLoader:
-        """Build the loader; its workers outlive the signals that a preempted job gets."""
+        """Build a :class:`WatchedLoader`; its workers outlive what a preempted job is signalled."""
         if isinstance(dataloader, DataLoader):
             return dataloader
         loader = Runner.build_dataloader(dataloader, *args, **kwargs)
         loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
+        # MMEngine lets no other class be named
+        loader.__class__ = WatchedLoader
         return loader
 
     def train(self) -> nn.Module:
