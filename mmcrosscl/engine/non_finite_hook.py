@@ -29,7 +29,8 @@ class NonFiniteHook(Hook):
 
     On stopping, the first batch of the row is written beside the checkpoints, from each rank, as
     ``non_finite_iter_<n>_rank_<r>.pth`` for `tools/replay.py` and as ``.json`` for the reader:
-    image paths, crops, regions and seeds. With any other optimizer wrapper the hook does nothing.
+    image paths, crops, regions and seeds. Of a detector's batch only the paths are told.
+    With any other optimizer wrapper the hook does nothing.
 
     Args:
         limit (int): How many in a row end training; in float16, only where the loss is not finite
@@ -82,10 +83,17 @@ class NonFiniteHook(Hook):
             f'out, {self.in_a_row} in a row, {self.total} in all.'
         )
         if hopeless and self.in_a_row >= self.limit:
-            path = self._write(runner)
+            meta, batch = self._first
+            samples = list(batch.get('data_samples') or []) if isinstance(batch, dict) else []
+            if samples and all('crops' in sample for sample in samples):
+                path = self._write(runner, meta, batch['inputs'], samples)
+                look = f'look into it with tools/replay.py CONFIG {path}'
+            else:
+                images = [str(sample.get('img_path')) for sample in samples if 'img_path' in sample]
+                look = f'the first batch was {", ".join(images) or "one without paths"}'
             raise RunError(
-                f'losses or gradients were not finite {self.in_a_row} times in a row; look into it '
-                f'with tools/replay.py CONFIG {path}, and go on with --resume once it is mended'
+                f'losses or gradients were not finite {self.in_a_row} times in a row; {look}; go '
+                'on with --resume once it is mended'
             )
 
     def after_train(self, runner: Runner) -> None:
@@ -101,20 +109,17 @@ class NonFiniteHook(Hook):
         finite = all(bool(value.isfinite().all()) for value in outputs.values())
         return skipped, not finite or scale <= 1
 
-    def _write(self, runner: Runner) -> Path:
-        meta, batch = self._first
+    def _write(self, runner: Runner, meta: dict, inputs: object, batch: list) -> Path:
         iteration = meta['iter']
         path = Path(runner.work_dir, f'non_finite_iter_{iteration + 1}_rank_{runner.rank}.pth')
         model: nn.Module = runner.model
         samples = [
             {name: _plain(value) for name, value in [*s.metainfo_items(), *s.items()]}
-            for s in batch['data_samples']
+            for s in batch
         ]
         meta.update(rank=runner.rank, seed=step_seed(runner.seed, iteration, runner.rank))
         state = (model.module if is_model_wrapper(model) else model).state_dict()
-        write_checkpoint(
-            dict(meta=meta, state_dict=state, inputs=batch['inputs'], samples=samples), path
-        )
+        write_checkpoint(dict(meta=meta, state_dict=state, inputs=inputs, samples=samples), path)
         readable = dict(meta, samples=samples)
         path.with_suffix('.json').write_text(
             json.dumps(readable, indent=1, default=lambda tensor: tensor.tolist())

@@ -17,6 +17,7 @@ def replay(cfg: Config, path: str | Path) -> str:
     """Run the step that :class:`NonFiniteHook` wrote, on the CPU, forwards and backwards.
 
     Negatives that came from other ranks are not in the file; those of its own rank stand for them.
+    ``AmpOptimWrapper`` needs a GPU; its step is run in float32.
 
     Args:
         cfg (Config): The run's config.
@@ -29,7 +30,7 @@ def replay(cfg: Config, path: str | Path) -> str:
     Raises:
         InputError: If the file is no such one, or its weights are not the config's model's.
     """
-    record = read_checkpoint(path)
+    record = read_checkpoint(path, cfg.get('trust_checkpoints', False))
     if missing := {'meta', 'state_dict', 'inputs', 'samples'} - record.keys():
         raise InputError(
             f'{path} has no {", ".join(sorted(missing))}; name a non_finite_iter_*.pth file'
@@ -43,7 +44,10 @@ def replay(cfg: Config, path: str | Path) -> str:
             f"{path} has other weights than the config's model; name the config of its run, with "
             'its --cfg-options'
         ) from error
-    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    settings = cfg.optim_wrapper
+    if settings.get('type') == 'AmpOptimWrapper':
+        settings = dict(type='OptimWrapper', optimizer=settings.optimizer)
+    wrapper = build_optim_wrapper(model, settings)
     model.train()
     blame: list[str] = []
     for name, module in model.named_modules():

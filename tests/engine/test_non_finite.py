@@ -1,10 +1,14 @@
+import copy
 import json
+import logging
 import re
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.optim import AmpOptimWrapper
 from torch import nn
 
@@ -87,6 +91,9 @@ def test_some_in_a_row_end_training_and_leave_what_a_replay_needs(tmp_path, monk
     assert re.search(r'first output that is not finite: (?!none)', text)
     assert re.search(r'gradients that are not finite: [1-9]\d* of \d+: ', text)
     assert readable['samples'][0]['img_path'] in text
+    half = copy.deepcopy(cfg)
+    half.optim_wrapper = dict(type='AmpOptimWrapper', optimizer=cfg.optim_wrapper.optimizer)
+    assert replay(half, record) == text
 
     config = tmp_path / 'run.py'
     cfg.dump(config)
@@ -106,6 +113,29 @@ def test_a_step_that_was_sound_replays_as_sound(tmp_path):
     text = replay(cfg, tmp_path / 'work/non_finite_iter_2_rank_0.pth')
     assert 'first output that is not finite: none' in text
     assert 'gradients that are not finite: 0 of' in text
+
+
+@pytest.mark.parametrize(
+    'batch, told',
+    [
+        (
+            dict(inputs=[], data_samples=[DetDataSample(metainfo=dict(img_path='a/b.jpg'))]),
+            'a/b.jpg',
+        ),
+        (torch.zeros(2), 'one without paths'),
+    ],
+)
+def test_a_detectors_batch_is_named(batch, told):
+    hook = NonFiniteHook(limit=2)
+    runner = SimpleNamespace(
+        model=nn.BatchNorm2d(1), optim_wrapper=SimpleNamespace(skipped=True),
+        logger=logging.getLogger('test'), iter=7, epoch=1,
+    )  # fmt: skip
+    hook.before_train(runner)
+    hook.before_train_iter(runner, 0)
+    hook.after_train_iter(runner, 0, batch)
+    with pytest.raises(RunError, match=f'2 times in a row; the first batch was {told}; go on'):
+        hook.after_train_iter(runner, 1, dict(inputs=[], data_samples=[]))
 
 
 def test_ranks_leave_out_the_same_update(tmp_path):
