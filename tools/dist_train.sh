@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train with one process per GPU, or several on a CPU:
 #   tools/dist_train.sh CONFIG PROCESSES_PER_MACHINE [arguments of train.py]
-# Several machines: run it on each, with NNODES, NODE_RANK, MASTER_ADDR and PORT set.
+# Several machines: run it on each, with NNODES, MASTER_ADDR and PORT set.
 # When a process dies all are started again, MAX_RESTARTS (3) times, from the newest checkpoint.
 # SIGTERM or SIGUSR1: a checkpoint is saved, and the exit status is 75.
 set -uo pipefail
@@ -12,7 +12,11 @@ fi
 tools=$(cd "$(dirname "$0")" && pwd)
 # each start gets a store of its own: in one that is shared, processes find the addresses of dead ones
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
-PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}" "${PYTHON:-python3}" -m torch.distributed.run \
+# what a shell starts with & is deaf to Ctrl-C; torchrun would go on waiting for other machines
+torchrun='import runpy, signal
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+runpy.run_module("torch.distributed.run", run_name="__main__", alter_sys=True)'
+PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}" "${PYTHON:-python3}" -c "$torchrun" \
   --nnodes="${NNODES:-1}" \
   --rdzv-backend=c10d \
   --rdzv-id="${RUN_ID:-mmcrosscl}" \

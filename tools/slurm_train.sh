@@ -2,8 +2,9 @@
 # Train on a Slurm cluster, one task per GPU:
 #   tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of train.py]
 # GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (8) and SRUN_ARGS are taken from the environment.
-# GRACE (120) seconds before the time limit, or when the job is preempted, a checkpoint is saved and
-# the job is queued again: by Slurm within sbatch, else by another srun. It goes on from there.
+# On SIGUSR1 or SIGTERM a checkpoint is saved and the job is queued again: by Slurm within sbatch,
+# else by another srun. It goes on from there. The signal comes GRACE (120) seconds before the time
+# limit; within sbatch that is for sbatch to ask for: --signal=USR1@120 --requeue.
 set -uo pipefail
 if [ $# -lt 4 ]; then
   echo "usage: $0 PARTITION JOB_NAME CONFIG WORK_DIR [arguments of train.py]" >&2

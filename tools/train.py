@@ -4,7 +4,6 @@ import argparse
 import os
 import signal
 import sys
-from pathlib import Path
 
 try:
     from mmcrosscl.engine import add_config_arguments, build_runner, read_config
@@ -12,9 +11,6 @@ try:
 except ImportError as error:
     sys.exit(f'error: {error}')
 from mmengine.config import Config
-
-# how often torchrun and Slurm have started this run again
-RESTARTS = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,12 +45,8 @@ def load_config(args: argparse.Namespace) -> Config:
             )
         cfg.auto_scale_lr.enable = True
     if args.resume is not None:
-        if args.resume != 'auto' and '://' not in args.resume and not Path(args.resume).is_file():
-            raise InputError(f'--resume: checkpoint {args.resume} does not exist')
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
-    elif any(int(os.environ.get(name, 0)) for name in RESTARTS):
-        cfg.resume, cfg.load_from = True, None
     return cfg
 
 

@@ -82,19 +82,18 @@ class PreemptionHook(Hook):
                 )
         # rank 0 writes; a rank that left before would have the launcher kill it
         barrier()
-        self._listen_no_more()
+        # nor may the launcher, told of the first to leave, end the others in another way
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
         raise SystemExit(PREEMPTED)
 
     def after_train(self, runner: Runner) -> None:
-        self._listen_no_more()
-
-    def _tell(self, number: int, frame: FrameType | None) -> None:
-        self._told.set()
-
-    def _listen_no_more(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+
+    def _tell(self, number: int, frame: FrameType | None) -> None:
+        self._told.set()
 
 
 def _tell_no_child() -> None:

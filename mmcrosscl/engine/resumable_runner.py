@@ -27,6 +27,8 @@ DEFAULT_HOOKS = dict(
     preemption=dict(type='mmcrosscl.PreemptionHook'),
     non_finite=dict(type='mmcrosscl.NonFiniteHook'),
 )
+# how often torchrun and Slurm have started this run again
+RESTARTS = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
 # a full disk, a read-only or forbidden place, a file system that is gone
 UNUSABLE = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
@@ -41,6 +43,7 @@ class ResumableRunner(Runner):
     - Checkpoints are written whole or not at all; `--resume` takes the newest whole one and goes on
       within the epoch. With an order of places (:class:`~mmcrosscl.datasets.SeededSampler`) the
       run is then the one that was not interrupted.
+    - A run that torchrun or Slurm starts again does so too, whatever it began from.
     - No code in a checkpoint is run, wherever MMEngine or a model of it loads one, unless the
       config says ``trust_checkpoints = True``. That holds for the process from then on.
     - ``default_hooks`` has ``step_seed``, ``preemption`` and ``non_finite`` beside MMEngine's own;
@@ -98,9 +101,14 @@ class ResumableRunner(Runner):
         """Train.
 
         Raises:
-            InputError: If a disk is full, read-only or gone.
+            InputError: If a disk is full, read-only or gone, or there are checkpoints to resume
+                from and none is whole.
             RunError: If a worker process died or gave no images in time.
         """
+        if any(int(os.environ.get(name, 0)) for name in RESTARTS):
+            newest = self._newest_whole()
+            if newest is not None:
+                self._resume, self._load_from = True, newest
         try:
             return super().train()
         except OSError as error:
@@ -152,22 +160,26 @@ class ResumableRunner(Runner):
             InputError: If there are checkpoints and none is whole.
         """
         if self._resume and self._load_from is None and not self._has_loaded:
-            found: list[str | InputError | None] = [None]
-            if is_main_process():
-                try:
-                    found = [self._newest_whole()]
-                except InputError as error:
-                    found = [error]
-            broadcast_object_list(found)
-            if isinstance(found[0], InputError):
-                raise found[0]
-            if found[0] is None:
+            self._load_from = self._newest_whole()
+            if self._load_from is None:
                 self.logger.info(f'No checkpoint in {self.work_dir}; training starts anew.')
                 return
-            self._load_from = found[0]
         super().load_or_resume()
 
     def _newest_whole(self) -> str | None:
+        """What the main process finds; the other ones may not see its disk yet."""
+        found: list[str | InputError | None] = [None]
+        if is_main_process():
+            try:
+                found = [self._look_for_whole()]
+            except InputError as error:
+                found = [error]
+        broadcast_object_list(found)
+        if isinstance(found[0], InputError):
+            raise found[0]
+        return found[0]
+
+    def _look_for_whole(self) -> str | None:
         hook = next((h for h in self.hooks if isinstance(h, SafeCheckpointHook)), None)
         candidates = hook.written(self) if hook else []
         for path in candidates:

@@ -25,8 +25,16 @@ class Tell(Hook):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.fixture
+def handlers():
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    yield before
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize('counts, last', [(1, 2), (3, 3)])
-def test_accumulated_gradients_are_used_before_the_end(tmp_path, counts, last):
+def test_accumulated_gradients_are_used_before_the_end(tmp_path, handlers, counts, last):
     cfg = runs.tiny_run(tmp_path, length=3)
     cfg.optim_wrapper.accumulative_counts = counts
     cfg.custom_hooks = [dict(type='Tell')]
@@ -36,7 +44,6 @@ def test_accumulated_gradients_are_used_before_the_end(tmp_path, counts, last):
     assert [path.name for path in tmp_path.glob('work/*.pth')] == [f'epoch_0_iter_{last}.pth']
 
 
-def test_the_handlers_are_those_of_before_when_training_is_over(tmp_path):
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)]
+def test_the_handlers_are_those_of_before_when_training_is_over(tmp_path, handlers):
     build_runner(runs.tiny_run(tmp_path, length=1)).train()
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == before
+    assert {number: signal.getsignal(number) for number in handlers} == handlers

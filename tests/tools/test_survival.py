@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -79,6 +80,18 @@ def wait_for(tmp_path, pattern, seconds=90, after=0):
     raise AssertionError(f'no {pattern} within {seconds} s:\n{text[-3000:]}')
 
 
+def until(true, seconds=60):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def listens(port):
+    with socket.socket() as mine:
+        return mine.connect_ex(('127.0.0.1', port)) == 0
+
+
 @pytest.mark.parametrize('name', ['SIGTERM', 'SIGUSR1'])
 def test_a_job_that_is_told_to_stop_saves_and_says_so(tmp_path, launch, name):
     """The signal goes to every process, workers too, as Slurm sends it."""
@@ -95,6 +108,27 @@ def test_a_job_that_is_told_to_stop_saves_and_says_so(tmp_path, launch, name):
     wait_for(tmp_path, rf'resumed epoch: \d+, iter: {saved[2]}\b')
     again.terminate()
     assert again.wait(60) == PREEMPTED
+
+
+def test_signals_after_the_save_change_nothing(tmp_path, launch):
+    """Slurm ends all tasks when the first one has ended."""
+    process = launch(sys.executable, 'tools/train.py', CONFIG)
+    wait_for(tmp_path, r'Epoch\(train\)\s+\[2\]')
+    process.terminate()
+    wait_for(tmp_path, 'Told to stop: saved')
+    while process.poll() is None:
+        process.terminate()
+        time.sleep(0.005)
+    assert process.returncode == PREEMPTED
+
+
+def test_ctrl_c_ends_the_wait_for_other_machines(tmp_path, launch):
+    port = free_port()
+    process = launch('tools/dist_train.sh', CONFIG, 1, NNODES='2', PORT=str(port))
+    until(lambda: listens(port))
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(30) != 0
+    until(lambda: not subprocess.run(['pgrep', '-s', str(process.pid)], capture_output=True).stdout)
 
 
 def test_torchrun_passes_it_on(tmp_path, launch):
@@ -159,4 +193,21 @@ def test_a_job_that_slurm_starts_again_resumes(tmp_path, launch):
     assert launch(*command, options=['train_cfg.max_epochs=1']).wait(90) == 0
     again = launch(*command, options=['train_cfg.max_epochs=2'], SLURM_RESTART_COUNT='1')
     wait_for(tmp_path, 'resumed epoch: 1, iter: 4')
+    assert again.wait(90) == 0
+
+
+def test_a_job_started_again_does_not_go_back_to_where_it_first_resumed(tmp_path, launch):
+    begin = tmp_path / 'begin.pth'
+    command = [sys.executable, 'tools/train.py', CONFIG]
+    assert launch(*command, options=['train_cfg.max_epochs=1']).wait(90) == 0
+    (tmp_path / 'work' / 'epoch_1.pth').rename(begin)
+
+    command += ['--resume', begin]
+    again = launch(*command, options=['train_cfg.max_epochs=2'], SLURM_RESTART_COUNT='1')
+    place = wait_for(tmp_path, 'resumed epoch: 1, iter: 4')
+    assert again.wait(90) == 0
+
+    begin.unlink()
+    again = launch(*command, options=['train_cfg.max_epochs=3'], SLURM_RESTART_COUNT='2')
+    wait_for(tmp_path, 'resumed epoch: 2, iter: 8', after=place)
     assert again.wait(90) == 0

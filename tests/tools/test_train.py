@@ -187,7 +187,9 @@ def test_a_wrong_version_is_one_sentence_and_a_failure(tmp_path, tool, monkeypat
 def test_a_missing_checkpoint_is_named(tmp_path, photos):
     done = train(tmp_path, photos, '--resume', 'none.pth')
     assert done.returncode == 1
-    assert done.stderr.strip().endswith('error: --resume: checkpoint none.pth does not exist')
+    assert done.stderr.strip().endswith(
+        'error: checkpoint none.pth does not exist; name a checkpoint file'
+    )
 
 
 def test_launchers_say_how_they_are_used():
