@@ -211,3 +211,15 @@ def test_a_job_started_again_does_not_go_back_to_where_it_first_resumed(tmp_path
     again = launch(*command, options=['train_cfg.max_epochs=3'], SLURM_RESTART_COUNT='2')
     wait_for(tmp_path, 'resumed epoch: 2, iter: 8', after=place)
     assert again.wait(90) == 0
+
+
+def test_a_job_started_again_before_its_first_checkpoint_keeps_what_it_loads(tmp_path, launch):
+    begin = tmp_path / 'begin.pth'
+    command = [sys.executable, 'tools/train.py', CONFIG]
+    assert launch(*command, options=['train_cfg.max_epochs=1']).wait(90) == 0
+    (tmp_path / 'work' / 'epoch_1.pth').rename(begin)
+    place = len((tmp_path / 'out').read_text())
+    options = ['train_cfg.max_epochs=1', f'load_from={begin}']
+    assert launch(*command, options=options, SLURM_RESTART_COUNT='1').wait(90) == 0
+    text = (tmp_path / 'out').read_text()[place:]
+    assert f'Load checkpoint from {begin}' in text and 'resumed epoch' not in text
