@@ -37,6 +37,8 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        # whose momentum is left unset if the first step's gradients overflow
+        cfg.optim_wrapper.optimizer.pop('fused', None)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise InputError(

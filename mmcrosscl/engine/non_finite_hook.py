@@ -45,6 +45,7 @@ class NonFiniteHook(Hook):
         self.limit = limit
         self.total = self.in_a_row = 0
         self._scale = math.inf
+        self._between_updates = True
         self._first: tuple[dict, dict] | None = None
 
     def before_train(self, runner: Runner) -> None:
@@ -57,7 +58,7 @@ class NonFiniteHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        if self._statistics:
+        if self._statistics and self._between_updates:
             torch._foreach_copy_(self._before, self._statistics)
 
     @torch.no_grad()
@@ -68,6 +69,10 @@ class NonFiniteHook(Hook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
+        # gradients that are still being added up are judged with the update
+        self._between_updates = runner.optim_wrapper.should_update()
+        if not self._between_updates:
+            return
         skipped, hopeless = self._judge(runner.optim_wrapper, outputs or {})
         if not skipped:
             self.in_a_row, self._first = 0, None

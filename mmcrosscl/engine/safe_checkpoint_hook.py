@@ -23,7 +23,7 @@ class SafeCheckpointHook(CheckpointHook):
     """
 
     def written(self, runner: Runner) -> list[Path]:
-        """The checkpoints of the work dir, newest first."""
+        """The checkpoints of the work dir, newest first; those of an earlier run last."""
         folder = Path(runner.work_dir)
         if self.out_dir is not None:
             folder = Path(self.out_dir, folder.name)
@@ -37,7 +37,19 @@ class SafeCheckpointHook(CheckpointHook):
             for path, match in numbers.items()
             if match is not None
         ]
-        return [path for *_, path in sorted(found, reverse=True)]
+        found.sort(reverse=True)
+        ordered = [path for *_, path in found]
+        note = folder / 'last_checkpoint'
+        named = (
+            folder / Path(note.read_text(errors='replace').strip()).name if note.is_file() else None
+        )
+        if named in ordered:
+            # one saved after that is newer, even if the note of it was not written any more
+            written = named.stat().st_mtime_ns
+            higher = ordered[: ordered.index(named)]
+            left = [path for path in higher if path.stat().st_mtime_ns < written]
+            ordered = [path for path in ordered if path not in left] + left
+        return ordered
 
     def save_now(self, runner: Runner) -> None:
         """Save after an iteration, be it within an epoch, in place of the interval."""

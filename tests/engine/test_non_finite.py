@@ -59,6 +59,16 @@ def test_a_bad_step_leaves_the_weights_as_they_were(tmp_path):
     assert not list(tmp_path.glob('work/non_finite*'))
 
 
+def test_one_bad_batch_of_accumulated_ones_is_one_update(tmp_path):
+    cfg = poisoned(tmp_path, [1], length=12, images=48)
+    cfg.optim_wrapper.accumulative_counts = 4
+    runner = build_runner(cfg)
+    runner.train()
+    assert '1 in a row, 1 in all' in log_of(tmp_path)
+    assert '1 updates were left out in all' in log_of(tmp_path)
+    assert all(buffer.isfinite().all() for buffer in runner.model.buffers())
+
+
 def test_bad_steps_that_are_not_in_a_row_are_counted_alone(tmp_path):
     build_runner(poisoned(tmp_path, [1, 2, 4, 5, 7, 8], length=4)).train()
     assert '2 in a row, 6 in all' in log_of(tmp_path)
@@ -128,7 +138,8 @@ def test_a_step_that_was_sound_replays_as_sound(tmp_path):
 def test_a_detectors_batch_is_named(batch, told):
     hook = NonFiniteHook(limit=2)
     runner = SimpleNamespace(
-        model=nn.BatchNorm2d(1), optim_wrapper=SimpleNamespace(skipped=True),
+        model=nn.BatchNorm2d(1),
+        optim_wrapper=SimpleNamespace(skipped=True, should_update=lambda: True),
         logger=logging.getLogger('test'), iter=7, epoch=1,
     )  # fmt: skip
     hook.before_train(runner)

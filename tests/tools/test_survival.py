@@ -223,3 +223,13 @@ def test_a_job_started_again_before_its_first_checkpoint_keeps_what_it_loads(tmp
     assert launch(*command, options=options, SLURM_RESTART_COUNT='1').wait(90) == 0
     text = (tmp_path / 'out').read_text()[place:]
     assert f'Load checkpoint from {begin}' in text and 'resumed epoch' not in text
+
+
+def test_what_an_earlier_run_left_in_the_work_dir_is_not_resumed_from(tmp_path, launch):
+    command = [sys.executable, 'tools/train.py', CONFIG]
+    assert launch(*command, options=['train_cfg.max_epochs=3']).wait(90) == 0
+    assert launch(*command, options=['train_cfg.max_epochs=1']).wait(90) == 0
+    place = len((tmp_path / 'out').read_text())
+    again = launch(*command, '--resume', options=['train_cfg.max_epochs=2'])
+    assert again.wait(90) == 0
+    assert 'resumed epoch: 1, iter: 4' in (tmp_path / 'out').read_text()[place:]
