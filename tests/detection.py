@@ -6,7 +6,7 @@ from pathlib import Path
 from mmdet.datasets import CocoDataset, VOCDataset
 from mmengine.config import Config
 
-from mmcrosscl.datasets.demo_objects import write_demo_objects
+from mmcrosscl.datasets.demo.objects import write_demo_objects
 
 
 def write_coco(folder: Path, train: int = 4, val: int = 2) -> Path:

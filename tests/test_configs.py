@@ -5,7 +5,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
-from mmcrosscl.datasets.demo_photos import write_demo_photos
+from mmcrosscl.datasets.demo.photos import write_demo_photos
 from mmcrosscl.engine import build_runner
 from tests.training import tiny_config
 
@@ -50,7 +50,7 @@ def test_schedules_are_the_published_ones():
     assert schedule('r50_8xb32') == (200, 0.03)
     assert schedule('r50_8xb32-400e_in1k') == (400, 0.03)
     assert schedule('r50_8xb32-800e_coco') == (800, 0.3)
-    assert schedule('r50_8xb32_multi-scale_in1k') == (200, 0.03)
+    assert schedule('r50_8xb32-multi-scale_in1k') == (200, 0.03)
 
 
 def test_the_model_is_the_published_one():
@@ -67,20 +67,20 @@ def test_the_model_is_the_published_one():
     assert model.queue.keys.shape == (65536, 128)
     assert model.backbone.layer2[0].conv2.stride == (2, 2)  # the 3×3, not the 1×1
     assert not any(hasattr(m, 'bn') for m in model.neck.lateral_convs.values())
-    with_norm = MODELS.build(Config.fromfile('configs/crosscl/r50_8xb32_fpn-bn_in1k.py').model)
+    with_norm = MODELS.build(Config.fromfile('configs/crosscl/r50-fpn-bn_8xb32_in1k.py').model)
     assert all(hasattr(m, 'bn') for m in with_norm.neck.lateral_convs.values())
 
 
 def test_the_steps_of_the_views_are_in_the_published_order():
     pipeline = Config.fromfile('configs/crosscl/r50_8xb32.py').train_pipeline
     assert [step.type.rpartition('.')[2] for step in pipeline] == [
-        'LoadImage', 'TwoCrops', 'RandomGaussianBlur', 'RandomColorJitter', 'RandomGrey',
+        'LoadImage', 'TwoCrops', 'RandomGaussianBlur', 'RandomColorJitter', 'RandomGrayscale',
         'RegionPairs', 'PackViews',
     ]  # fmt: skip
 
 
 def test_the_fast_config_leaves_colours_to_the_device_and_trains_in_bfloat16(tmp_path):
-    cfg = tiny_config(tmp_path, workers=1, config='configs/crosscl/r50_8xb32_fast_in1k.py')
+    cfg = tiny_config(tmp_path, workers=1, config='configs/crosscl/r50_8xb32-fast_in1k.py')
     runner = build_runner(cfg)
     seen = []
     loss = runner.model.loss

@@ -153,12 +153,12 @@ def test_a_resume_runs_no_config_of_the_checkpoint(tmp_path, sign):
 
 @pytest.mark.parametrize('name', ['../secret.png', '/etc/secret.png', 'a/../../secret.png'])
 def test_an_image_list_leads_nowhere_else(tmp_path, name):
-    from mmcrosscl.datasets import UnlabelledDataset
+    from mmcrosscl.datasets import UnlabeledDataset
 
     (tmp_path / 'photos').mkdir()
     (tmp_path / 'list.txt').write_text(f'a.png\n{name}\n')
     with pytest.raises(InputError, match='names .*secret.png, which is not below .*photos; name'):
-        UnlabelledDataset(
+        UnlabeledDataset(
             data_root=str(tmp_path), data_prefix='photos', ann_file='list.txt', pipeline=[]
         )
 

@@ -12,7 +12,7 @@ import yaml
 from mmengine.config import Config
 from mmengine.utils import get_installed_path
 
-from mmcrosscl.datasets.demo_photos import write_demo_photos
+from mmcrosscl.datasets.demo.photos import write_demo_photos
 from tests.checkpoints.makers import crosscl
 from tests.detection import write_coco
 
@@ -98,7 +98,7 @@ def test_the_index_names_every_config(folder):
 
 def test_importing_the_package_lets_any_mmengine_program_inherit(installed, tmp_path):
     (tmp_path / 'mine.py').write_text(
-        "_base_ = 'mmcrosscl::crosscl/r50_8xb32_fpn-bn_in1k.py'\nmodel = dict(queue_len=7)\n"
+        "_base_ = 'mmcrosscl::crosscl/r50-fpn-bn_8xb32_in1k.py'\nmodel = dict(queue_len=7)\n"
     )
     said = installed(
         '-c',

@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from mmcrosscl.datasets.demo_photos import write_demo_photos
+from mmcrosscl.datasets.demo.photos import write_demo_photos
 from mmcrosscl.engine import build_runner
 from mmcrosscl.visualization import read_scalars
 

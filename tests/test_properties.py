@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mmcrosscl.checkpoints import TARGETS, convert
-from mmcrosscl.datasets import Place, collate_views
+from mmcrosscl.datasets import SeededIndex, collate_views
 from mmcrosscl.datasets.transforms import (
     LoadImage,
     PackViews,
     RandomColorJitter,
     RandomGaussianBlur,
-    RandomGrey,
+    RandomGrayscale,
     RegionPairs,
     TwoCrops,
 )
@@ -45,7 +45,7 @@ def whole_pipeline(scale, probs, on_device):
         TwoCrops(scale=scale, flip_prob=flip),
         RandomGaussianBlur(prob=blur, on_device=on_device),
         RandomColorJitter(prob=jitter, on_device=on_device),
-        RandomGrey(prob=grey, on_device=on_device),
+        RandomGrayscale(prob=grey, on_device=on_device),
         RegionPairs(base_size=scale, window=scale / 4, stride=scale / 7),
         PackViews(),
     ]
@@ -65,8 +65,8 @@ def test_any_image_makes_two_views_and_regions_within_them(
 ):
     samples = []
     for position in range(2):
-        place = Place(0, seed, 0, position)
-        place.seed_draws()
+        place = SeededIndex(0, seed, 0, position)
+        place.seed_generators()
         results = dict(img=image(height, width, seed), img_path='x', sample_idx=place)
         for transform in whole_pipeline(scale, probs, on_device):
             results = transform(results)
@@ -130,7 +130,7 @@ COMPONENTS = {
     'RandomGaussianBlur.prob': lambda x: RandomGaussianBlur(prob=x),
     'RandomColorJitter.brightness': lambda x: RandomColorJitter(brightness=x),
     'RandomColorJitter.hue': lambda x: RandomColorJitter(hue=x),
-    'RandomGrey.prob': lambda x: RandomGrey(prob=x),
+    'RandomGrayscale.prob': lambda x: RandomGrayscale(prob=x),
     'RegionPairs.window': lambda x: RegionPairs(window=x),
     'RegionPairs.stride': lambda x: RegionPairs(stride=x),
     'RegionPairs.grid': lambda x: RegionPairs(grid=int(x)),
@@ -154,7 +154,7 @@ def test_a_setting_is_taken_or_named_in_a_sentence(name, value):
         return
     if isinstance(component, TwoCrops) and component.scale <= 300:
         assert component(dict(img=image(20, 30, 0)))['img'][0].shape[0] == component.scale
-    if isinstance(component, RandomGaussianBlur | RandomColorJitter | RandomGrey):
+    if isinstance(component, RandomGaussianBlur | RandomColorJitter | RandomGrayscale):
         assert component(dict(img=image(20, 30, 0)))['img'].shape == (20, 30, 3)
     if isinstance(component, RegionPairs) and component.grid <= 50:
         crops = np.array([[0, 0, 20, 30], [1, 1, 9, 9]], float)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmcrosscl.datasets.demo_photos import write_demo_photos
+from mmcrosscl.datasets.demo.photos import write_demo_photos
 
 CONFIG = 'configs/crosscl/r50_8xb32_folder.py'
 # for `--cfg-options`: the published config on few images with a small model

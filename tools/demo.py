@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 try:
-    from mmcrosscl.datasets.demo_objects import write_demo_objects
-    from mmcrosscl.datasets.demo_photos import write_demo_photos
+    from mmcrosscl.datasets.demo.objects import write_demo_objects
+    from mmcrosscl.datasets.demo.photos import write_demo_photos
     from mmcrosscl.engine import build_runner
     from mmcrosscl.errors import InputError, sentence
     from mmcrosscl.visualization import plot_detections, plot_loss_curves

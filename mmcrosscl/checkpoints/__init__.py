@@ -1,19 +1,19 @@
 """Reading, writing and converting checkpoints of ours and of other projects."""
 
 from .convert import TARGETS, Conversion, convert
-from .files import check_whole, read_checkpoint, write_checkpoint, write_whole
-from .model import convert_for
-from .sources import Source, recognise
+from .files import atomic_write, read_checkpoint, verify_checksums, write_checkpoint
+from .identify import Source, identify
+from .transfer import convert_for_model
 
 __all__ = [
     'TARGETS',
     'Conversion',
     'Source',
-    'check_whole',
+    'verify_checksums',
     'convert',
-    'convert_for',
+    'convert_for_model',
     'read_checkpoint',
-    'recognise',
+    'identify',
     'write_checkpoint',
-    'write_whole',
+    'atomic_write',
 ]

@@ -10,7 +10,7 @@ from torch import Tensor
 from mmcrosscl.errors import InputError
 
 from .formats import PYRAMID, LeaveOut, to_detectron2
-from .sources import recognise
+from .identify import identify
 
 TARGETS = ('crosscl', 'mmdet', 'mmdet-backbone', 'detectron2', 'torchvision', 'timm')
 
@@ -61,7 +61,7 @@ class Conversion:
 
 
 def convert(checkpoint: Mapping, to: str, start_level: int = 0, raw: bool = False) -> Conversion:
-    """Turn a checkpoint of any known project into another's; see :func:`recognise` for which.
+    """Turn a checkpoint of any known project into another's; see :func:`identify` for which.
 
     Args:
         checkpoint (Mapping): What the file holds; see :func:`read_checkpoint`.
@@ -83,7 +83,7 @@ def convert(checkpoint: Mapping, to: str, start_level: int = 0, raw: bool = Fals
         raise InputError(f'unknown target {to!r}; choose one of {", ".join(TARGETS)}')
     if start_level and to != 'mmdet':
         raise InputError(f'--start-level is of an MMDetection FPN; leave it away for {to}')
-    source = recognise(checkpoint, raw)
+    source = identify(checkpoint, raw)
     if not to.startswith(('crosscl', 'mmdet')) and 'backbone.conv1.weight' not in source.weights:
         raise InputError(f'the backbone is no ResNet, which {to} needs; convert it to mmdet')
     whole = 'key_encoder.steps' in source.weights

@@ -120,7 +120,7 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> dict:
         raise InputError(f'checkpoint {path} does not exist; name a checkpoint file')
     try:
         if zipfile.is_zipfile(path):
-            check_whole(path)
+            verify_checksums(path)
         if path.suffix == '.safetensors':
             return load_file(path)
         safely = nullcontext() if trust else torch.serialization.safe_globals(HARMLESS)
@@ -148,7 +148,7 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> dict:
     return checkpoint
 
 
-def check_whole(path: str | Path) -> None:
+def verify_checksums(path: str | Path) -> None:
     """Compare a file that torch saved with the checksums in it, which torch does not do.
 
     Args:
@@ -207,13 +207,13 @@ def write_checkpoint(contents: dict, path: str | Path) -> None:
             torch.save(contents, partial)
 
     try:
-        write_whole(path, write)
+        atomic_write(path, write)
     # torch and safetensors report a full disk as errors of their own
     except (RuntimeError, SafetensorError) as error:
         raise _unwritable(path, error) from error
 
 
-def write_whole(path: str | Path, write: Callable[[Path], None]) -> None:
+def atomic_write(path: str | Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` write another file beside ``path``, and put it in its place once it is on disk.
 
     Args:

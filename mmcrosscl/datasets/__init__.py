@@ -1,13 +1,13 @@
 """Images without labels, their order, and the transforms that make two views of each."""
 
 from .collate import collate_views
-from .samplers import Place, SeededInfiniteSampler, SeededSampler
-from .unlabelled import UnlabelledDataset
+from .samplers import SeededIndex, SeededInfiniteSampler, SeededSampler
+from .unlabeled import UnlabeledDataset
 
 __all__ = [
-    'Place',
+    'SeededIndex',
     'SeededInfiniteSampler',
     'SeededSampler',
-    'UnlabelledDataset',
+    'UnlabeledDataset',
     'collate_views',
 ]

@@ -10,7 +10,7 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmcrosscl.registry import DATA_SAMPLERS
 
 
-class Place(int):
+class SeededIndex(int):
     """The index of an image, and where in the run's order it stands.
 
     What is drawn for an image is a function of its place alone: of no worker process, of nothing
@@ -24,7 +24,7 @@ class Place(int):
         position (int): In the order of the epoch, counted over all ranks.
     """
 
-    def __new__(cls, index: int, seed: int, epoch: int, position: int) -> 'Place':
+    def __new__(cls, index: int, seed: int, epoch: int, position: int) -> 'SeededIndex':
         place = super().__new__(cls, index)
         place.seed, place.epoch, place.position = seed, epoch, position
         return place
@@ -32,17 +32,17 @@ class Place(int):
     def __getnewargs__(self) -> tuple[int, int, int, int]:
         return int(self), self.seed, self.epoch, self.position
 
-    def at(self, index: int) -> 'Place':
+    def at(self, index: int) -> 'SeededIndex':
         """Another image in the same place."""
-        return Place(index, self.seed, self.epoch, self.position)
+        return SeededIndex(index, self.seed, self.epoch, self.position)
 
-    def __sub__(self, other: int) -> 'Place':
+    def __sub__(self, other: int) -> 'SeededIndex':
         return self.at(int(self) - other)
 
-    def __mod__(self, other: int) -> 'Place':
+    def __mod__(self, other: int) -> 'SeededIndex':
         return self.at(int(self) % other)
 
-    def seed_draws(self) -> None:
+    def seed_generators(self) -> None:
         """Make what NumPy, ``random`` and torch draw next a function of the place."""
         words = np.random.SeedSequence((self.seed, self.epoch, self.position)).generate_state(4)
         np.random.seed(words)
@@ -67,12 +67,12 @@ class SeededSampler(DefaultSampler):
         super().__init__(dataset, **kwargs)
         self.start = 0
 
-    def __iter__(self) -> Iterator[Place]:
+    def __iter__(self) -> Iterator[SeededIndex]:
         start, self.start = self.start, 0
         for row, index in enumerate(super().__iter__()):
             position = row * self.world_size + self.rank
             if position >= start:
-                yield Place(index, self.seed, self.epoch, position)
+                yield SeededIndex(index, self.seed, self.epoch, position)
 
 
 @DATA_SAMPLERS.register_module()
@@ -105,13 +105,13 @@ class SeededInfiniteSampler(InfiniteSampler):
         self._start = self.position(num_samples)
         self.indices = self._indices_of_rank()
 
-    def _indices_of_rank(self) -> Iterator[Place]:
+    def _indices_of_rank(self) -> Iterator[SeededIndex]:
         position, current = self._start + self.rank, None
         while True:
             number, row = divmod(position, self.size)
             if number != current:
                 order, current = self._order(number), number
-            yield Place(order[row], self.seed, 0, position)
+            yield SeededIndex(order[row], self.seed, 0, position)
             position += self.world_size
 
     def _order(self, number: int) -> list[int]:

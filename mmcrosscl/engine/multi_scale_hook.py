@@ -7,7 +7,7 @@ import numpy as np
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from mmcrosscl.datasets import Place, SeededInfiniteSampler, SeededSampler
+from mmcrosscl.datasets import SeededIndex, SeededInfiniteSampler, SeededSampler
 from mmcrosscl.datasets.transforms import TwoCrops
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import HOOKS
@@ -88,7 +88,7 @@ class ScaleSchedule:
     images: int | None = None
     first: tuple[int, int] = (0, 0)
 
-    def __call__(self, place: Place) -> int:
+    def __call__(self, place: SeededIndex) -> int:
         step = place.epoch
         if self.images is not None:
             step = self.first[0] + (place.position - self.first[1]) // self.images

@@ -134,7 +134,7 @@ class NonFiniteHook(Hook):
 
 def _plain(value: object) -> object:
     """What a checkpoint may hold: numbers, text, lists, tensors."""
-    if hasattr(value, 'seed_draws'):
+    if hasattr(value, 'seed_generators'):
         return dict(index=int(value), seed=value.seed, epoch=value.epoch, position=value.position)
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]

@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmcrosscl.checkpoints import Conversion, convert_for, read_checkpoint
+from mmcrosscl.checkpoints import Conversion, convert_for_model, read_checkpoint
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import HOOKS
 
@@ -20,7 +20,7 @@ class PretrainedHook(Hook):
 
     ``pretrained`` stands at the top of the config, beside ``load_from``, so that a config that
     inherits or ``--cfg-options pretrained=epoch_200.pth`` sets it in one place; None is a random
-    start. Any checkpoint that :func:`mmcrosscl.checkpoints.recognise` knows will do.
+    start. Any checkpoint that :func:`mmcrosscl.checkpoints.identify` knows will do.
 
     It is loaded before training, or before testing where the config has no training. A run that is
     resumed, or starts from ``load_from``, is left as it is.
@@ -51,7 +51,7 @@ class PretrainedHook(Hook):
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         checkpoint = read_checkpoint(path, runner.cfg.get('trust_checkpoints', False))
-        conversion = convert_for(checkpoint, model)
+        conversion = convert_for_model(checkpoint, model)
         model.load_state_dict(conversion.state_dict, strict=False)
         self._report(runner, path, conversion)
 

@@ -13,7 +13,7 @@ from mmengine.runner import BaseLoop, CheckpointLoader, EpochBasedTrainLoop, Run
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
 
-from mmcrosscl.checkpoints import check_whole, read_checkpoint, write_whole
+from mmcrosscl.checkpoints import atomic_write, read_checkpoint, verify_checksums
 from mmcrosscl.datasets import SeededInfiniteSampler
 from mmcrosscl.errors import DamagedCheckpointError, InputError, RunError
 from mmcrosscl.registry import RUNNERS
@@ -148,7 +148,7 @@ class ResumableRunner(Runner):
         if '://' in str(out_dir):
             save(out_dir, filename, *args)
         else:
-            write_whole(
+            atomic_write(
                 Path(out_dir, filename),
                 lambda path: save(str(path.parent), path.name, *args),
             )
@@ -184,7 +184,7 @@ class ResumableRunner(Runner):
         candidates = hook.written(self) if hook else []
         for path in candidates:
             try:
-                check_whole(path)
+                verify_checksums(path)
                 return str(path)
             except DamagedCheckpointError as error:
                 self.logger.warning(f'{error}. The checkpoint before it is used.')

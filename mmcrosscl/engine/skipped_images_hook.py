@@ -20,7 +20,7 @@ UNPRINTABLE = {number: f'\\x{number:02x}' for number in (*range(32), 127, 0x85, 
 class SkippedImagesHook(Hook):
     """Log each broken image file once, with the reason, and stop where there are too many.
 
-    Reads what :class:`~mmcrosscl.datasets.UnlabelledDataset` leaves in the data samples and gathers
+    Reads what :class:`~mmcrosscl.datasets.UnlabeledDataset` leaves in the data samples and gathers
     it from all ranks. The files are listed in ``broken_images.txt`` in the work dir, one a line,
     path, tab, reason; those that it lists already, from before a resume, are not logged again.
 

@@ -5,9 +5,9 @@ from .head import CrossCLHead
 from .info_nce import InfoNCELoss, info_nce, plain_info_nce
 from .key_encoder import KeyEncoder
 from .neck import CrossCLNeck
+from .preprocessor import ViewPreprocessor, change_views
 from .queue import KeyQueue
-from .region_pooling import RegionPooling
-from .view_preprocessor import ViewPreprocessor, change_views
+from .regions import RegionPooling
 
 __all__ = [
     'CrossCL',

@@ -15,7 +15,7 @@ from mmcrosscl.errors import InputError
 from mmcrosscl.registry import MODELS
 
 from .communication import start_gather, to_device
-from .region_pooling import RegionPooling, level_stride
+from .regions import RegionPooling, level_stride
 
 GLOBAL = 'global'
 # where the negatives of a term come from
@@ -35,7 +35,7 @@ class Term(NamedTuple):
         return GLOBAL if self.query == GLOBAL else f'{self.query}_{self.key}'
 
     @property
-    def meets(self) -> str:
+    def negatives_key(self) -> str:
         """Which negatives: 'queue', or cells of whom and of which level."""
         return QUEUE if self.negatives == QUEUE else f'{self.negatives}_{self.key}'
 
@@ -123,18 +123,18 @@ class CrossCLHead(BaseModule):
             view_size (int): S, side of the views in pixels.
 
         Returns:
-            dict[str, Callable]: By :attr:`Term.meets`, what waits for the cells, (K, C), and gives
-            them; for :meth:`loss`.
+            dict[str, Callable]: By :attr:`Term.negatives_key`, a function that waits for the
+            cells and returns them, (K, C); for :meth:`loss`.
         """
         cells = {
             level: pool_negatives(_full_precision(key[level]), view_size)
             for level in sorted({term.key for term in self.terms} - {GLOBAL})
         }
         return {
-            term.meets: start_gather(cells[term.key])
+            term.negatives_key: start_gather(cells[term.key])
             if term.negatives == ALL_RANKS
             else partial(cells.get, term.key)
-            for term in {term.meets: term for term in self.terms}.values()
+            for term in {term.negatives_key: term for term in self.terms}.values()
             if term.negatives != QUEUE
         }
 
@@ -181,8 +181,8 @@ class CrossCLHead(BaseModule):
             }
             results = {}
             # all that meets the same negatives meets them at once
-            for meets in dict.fromkeys(term.meets for term in self.terms):
-                terms = [term for term in self.terms if term.meets == meets]
+            for meets in dict.fromkeys(term.negatives_key for term in self.terms):
+                terms = [term for term in self.terms if term.negatives_key == meets]
                 results |= zip(
                     terms,
                     zip(

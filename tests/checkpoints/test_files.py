@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.logging import HistoryBuffer
 
-from mmcrosscl.checkpoints import check_whole, read_checkpoint, write_checkpoint
+from mmcrosscl.checkpoints import read_checkpoint, verify_checksums, write_checkpoint
 from mmcrosscl.errors import DamagedCheckpointError, InputError
 
 STATE = {'a.weight': torch.arange(6.0).reshape(2, 3), 'a.num_batches_tracked': torch.tensor(3)}
@@ -155,10 +155,10 @@ def test_every_changed_byte_of_a_tensor_is_noticed(tmp_path):
     write_checkpoint(STATE, path)
     whole = path.read_bytes()
     start = whole.index(STATE['a.weight'].numpy().tobytes())
-    check_whole(path)
+    verify_checksums(path)
     for place in range(start, start + 24):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        for look in (check_whole, read_checkpoint):
+        for look in (verify_checksums, read_checkpoint):
             with pytest.raises(DamagedCheckpointError, match='the checksum of .* is wrong'):
                 look(path)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mmengine.registry import DATASETS
 from PIL import Image
 
-from mmcrosscl.datasets import Place, SeededInfiniteSampler, SeededSampler
+from mmcrosscl.datasets import SeededIndex, SeededInfiniteSampler, SeededSampler
 
 
 def ranks(kind, world, images, **settings):
@@ -98,7 +98,7 @@ def test_skipping_a_million_iterations_takes_no_time():
 
 
 def test_a_place_survives_what_carries_it_to_a_worker():
-    place = Place(7, 1, 2, 3)
+    place = SeededIndex(7, 1, 2, 3)
     assert key(pickle.loads(pickle.dumps(place))) == (7, 1, 2, 3)
     assert key(place - 5) == (2, 1, 2, 3) and key(place % 4) == (3, 1, 2, 3)
     assert place == 7 and [0] * 7 + [1] == [0, 0, 0, 0, 0, 0, 0, 1]
@@ -113,11 +113,11 @@ def test_draws_are_a_function_of_the_place_alone():
     for seed in range(3):
         for epoch in range(3):
             for position in range(3):
-                place = Place(0, seed, epoch, position)
-                place.seed_draws()
+                place = SeededIndex(0, seed, epoch, position)
+                place.seed_generators()
                 first = draws()
                 draws()
-                place.at(5).seed_draws()
+                place.at(5).seed_generators()
                 assert draws() == first
                 seen.add(first)
     assert len(seen) == 27
@@ -130,7 +130,7 @@ def test_a_dataset_draws_by_place_also_within_wrappers(tmp_path, wrapped):
         Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(tmp_path / f'{i}.png')
     (tmp_path / '2.png').write_bytes(b'broken')
     inner = dict(
-        type='mmcrosscl.UnlabelledDataset',
+        type='mmcrosscl.UnlabeledDataset',
         data_root=str(tmp_path),
         pipeline=[dict(type='mmcrosscl.LoadImage'), dict(type='mmcrosscl.TwoCrops', scale=32)],
     )
@@ -141,7 +141,7 @@ def test_a_dataset_draws_by_place_also_within_wrappers(tmp_path, wrapped):
     }[wrapped]
     dataset = DATASETS.build(config)
     for index in range(len(dataset)):
-        place = Place(index, 1, 2, 30 + index)
+        place = SeededIndex(index, 1, 2, 30 + index)
         first = dataset[place]
         draws()
         again = dataset[place]

@@ -13,7 +13,7 @@ import pytest
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from mmcrosscl.checkpoints import check_whole
+from mmcrosscl.checkpoints import verify_checksums
 from mmcrosscl.engine import build_runner
 from mmcrosscl.errors import InputError, RunError
 from tests.engine import runs
@@ -59,7 +59,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_training(tmp_path, no_limit):
     # at most the interval was lost
     assert [path.name for path in tmp_path.glob('work/*.pth')] == ['epoch_2.pth']
     assert not list(tmp_path.glob('work/.*'))
-    check_whole(tmp_path / 'work/epoch_2.pth')
+    verify_checksums(tmp_path / 'work/epoch_2.pth')
 
 
 def in_file_system(tmp_path, mount: str, epochs: int):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mmcrosscl.checkpoints import check_whole
+from mmcrosscl.checkpoints import verify_checksums
 from mmcrosscl.engine import PREEMPTED, build_runner
 from mmcrosscl.errors import InputError
 from tests.engine import runs
@@ -85,7 +85,7 @@ def test_thirty_kills_at_random_moments(tmp_path):
         done = iterations[-1]
         assert done - max(saved(tmp_path), default=0) < INTERVAL + 1
         for iteration in saved(tmp_path):
-            check_whole(tmp_path / f'work/iter_{iteration}.pth')
+            verify_checksums(tmp_path / f'work/iter_{iteration}.pth')
     print(f'{KILLS} kills, {in_writing} of them in writing, {done} iterations done')
     assert in_writing > 0 and done > 10
 
@@ -128,7 +128,7 @@ def test_a_damaged_newest_file_is_noticed_and_the_one_before_it_used(tmp_path, n
     log = sorted(tmp_path.glob('work/*/*.log'))[-1].read_text()
     assert re.search(r'epoch_3.pth is no whole checkpoint .*The checkpoint before it is used', log)
     assert 'resumed epoch: 2, iter: 6' in log
-    check_whole(newest)
+    verify_checksums(newest)
 
 
 def test_no_whole_checkpoint_is_no_reason_to_begin_anew(tmp_path):

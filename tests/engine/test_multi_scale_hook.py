@@ -5,7 +5,7 @@ import pytest
 from mmengine.registry import DATASETS
 from PIL import Image
 
-from mmcrosscl.datasets import Place
+from mmcrosscl.datasets import SeededIndex
 from mmcrosscl.engine import MultiScaleHook, build_runner
 from mmcrosscl.engine.multi_scale_hook import ScaleSchedule, two_crops
 from mmcrosscl.errors import InputError
@@ -17,9 +17,9 @@ SCALES = (224, 384, 480)
 def scales(length, seed, **settings):
     schedule = ScaleSchedule(SCALES, length, **settings)
     if 'images' in settings:
-        places = [Place(0, seed, 0, 4 * step) for step in range(length)]
+        places = [SeededIndex(0, seed, 0, 4 * step) for step in range(length)]
     else:
-        places = [Place(0, seed, step, 9) for step in range(length)]
+        places = [SeededIndex(0, seed, step, 9) for step in range(length)]
     return [schedule(place) for place in places]
 
 
@@ -46,8 +46,8 @@ def test_iterations_are_counted_on_from_a_resume():
     after = ScaleSchedule(SCALES, 20, images=8, first=(5, 20))
     for step in range(5, 20):
         for image in range(8):
-            place = Place(0, 1, 0, 20 + 8 * (step - 5) + image)
-            assert after(place) == before(Place(0, 1, 0, 4 * step))
+            place = SeededIndex(0, 1, 0, 20 + 8 * (step - 5) + image)
+            assert after(place) == before(SeededIndex(0, 1, 0, 4 * step))
 
 
 def test_the_crops_of_wrapped_datasets_are_found(tmp_path):
@@ -55,7 +55,7 @@ def test_the_crops_of_wrapped_datasets_are_found(tmp_path):
 
     def dataset():
         return dict(
-            type='mmcrosscl.UnlabelledDataset',
+            type='mmcrosscl.UnlabeledDataset',
             data_root=str(tmp_path),
             pipeline=[dict(type='mmcrosscl.LoadImage'), dict(type='mmcrosscl.TwoCrops')],
         )
@@ -83,7 +83,9 @@ def test_views_of_an_epoch_have_the_drawn_size(tmp_path, workers, monkeypatch):
     )
     runner.train()
     schedule = ScaleSchedule((32, 64, 96), 6)
-    assert seen == [(e, schedule(Place(0, runner.seed, e, 0))) for e in range(6) for _ in range(2)]
+    assert seen == [
+        (e, schedule(SeededIndex(0, runner.seed, e, 0))) for e in range(6) for _ in range(2)
+    ]
     assert len({size for _, size in seen}) > 1
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmcrosscl.datasets.demo_photos import write_demo_photos
+from mmcrosscl.datasets.demo.photos import write_demo_photos
 from mmcrosscl.engine import SkippedImagesHook, build_runner
 from mmcrosscl.errors import InputError
 from tests.engine.runs import tiny_run

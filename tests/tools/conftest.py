@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmcrosscl.datasets.demo_photos import write_demo_photos
+from mmcrosscl.datasets.demo.photos import write_demo_photos
 
 
 @pytest.fixture(scope='module')

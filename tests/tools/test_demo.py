@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmcrosscl.datasets.demo_objects import write_demo_objects
-from mmcrosscl.datasets.demo_photos import write_demo_photos
+from mmcrosscl.datasets.demo.objects import write_demo_objects
+from mmcrosscl.datasets.demo.photos import write_demo_photos
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 

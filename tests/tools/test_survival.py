@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mmcrosscl.checkpoints import check_whole
+from mmcrosscl.checkpoints import verify_checksums
 from mmcrosscl.engine import PREEMPTED
 from tests.ports import free_port
 from tests.tools.test_train import CONFIG, SMALL
@@ -101,7 +101,7 @@ def test_a_job_that_is_told_to_stop_saves_and_says_so(tmp_path, launch, name):
     assert process.wait(60) == PREEMPTED == 75
     text = (tmp_path / 'out').read_text()
     saved = re.search(r'Told to stop: saved (\S+) after iteration (\d+)', text)
-    check_whole(saved[1])
+    verify_checksums(saved[1])
     assert 'Traceback' not in text
 
     again = launch(sys.executable, 'tools/train.py', CONFIG, '--resume')

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmcrosscl.datasets.demo_photos import write_demo_photos
+from mmcrosscl.datasets.demo.photos import write_demo_photos
 from tests.ports import free_port
 
 SMALL = [
@@ -81,7 +81,7 @@ def test_two_processes_train_over_gloo_with_one_view_size_for_both(tmp_path, pho
             'randomness.diff_rank_seed=True',
             'randomness.seed=1',
         ],
-        launch=['tools/dist_train.sh', 'configs/crosscl/r50_8xb32_multi-scale_in1k.py', 2],
+        launch=['tools/dist_train.sh', 'configs/crosscl/r50_8xb32-multi-scale_in1k.py', 2],
     )
     assert done.returncode == 0, done.stderr
     assert len(losses(tmp_path)) == 4 * 2  # 16 images over 2 × 4

@@ -13,8 +13,8 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import get_installed_path
 from torch.utils.data import default_collate
 
-from mmcrosscl.datasets import Place, collate_views
-from mmcrosscl.datasets.demo_photos import open_demo_photo
+from mmcrosscl.datasets import SeededIndex, collate_views
+from mmcrosscl.datasets.demo.photos import open_demo_photo
 from mmcrosscl.models import ViewPreprocessor
 from mmcrosscl.registry import DATASETS
 
@@ -23,7 +23,7 @@ from .pillow_views import PillowViews
 
 ROOT = Path(__file__).parents[2]
 PHOTOS = ('astronaut.png', 'chelsea.png', 'coffee.png', 'motorcycle_left.png', 'rocket.jpg')
-PHOTOMETRIC = ('RandomGaussianBlur', 'RandomColorJitter', 'RandomGrey')
+PHOTOMETRIC = ('RandomGaussianBlur', 'RandomColorJitter', 'RandomGrayscale')
 
 
 def report(folder: Path, rounds: int, images: int) -> str:
@@ -119,7 +119,7 @@ def ours(folder: str, on_device: bool = False, preprocess: bool = False) -> Call
     )
 
     # as a sampler gives them, so that what is drawn for each is seeded
-    places = [Place(index, 0, 0, index) for index in range(len(paths))]
+    places = [SeededIndex(index, 0, 0, index) for index in range(len(paths))]
 
     def run():
         batch = collate_views([dataset[place] for place in places])

@@ -11,7 +11,7 @@ train_pipeline = [
         hue=0.1,
         prob=0.8,
     ),
-    dict(type='mmcrosscl.RandomGrey', prob=0.2),
+    dict(type='mmcrosscl.RandomGrayscale', prob=0.2),
     dict(type='mmcrosscl.RegionPairs', window=48, stride=32, grid=6, base_size=224),
     dict(type='mmcrosscl.PackViews'),
 ]
@@ -27,7 +27,7 @@ train_dataloader = dict(
     sampler=dict(type='mmcrosscl.SeededSampler', shuffle=True),
     collate_fn=dict(type='mmcrosscl.collate_views'),
     dataset=dict(
-        type='mmcrosscl.UnlabelledDataset',
+        type='mmcrosscl.UnlabeledDataset',
         data_root='data/imagenet/',
         data_prefix='train/',
         pipeline=train_pipeline,

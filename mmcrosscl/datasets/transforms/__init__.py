@@ -2,7 +2,7 @@
 
 from .loading import LoadImage, decode_image
 from .packing import PackViews
-from .photometric import RandomColorJitter, RandomGaussianBlur, RandomGrey, change_view
+from .photometric import RandomColorJitter, RandomGaussianBlur, RandomGrayscale, change_view
 from .regions import RegionPairs, map_boxes, windows
 from .views import TwoCrops, resized_crop
 
@@ -11,7 +11,7 @@ __all__ = [
     'PackViews',
     'RandomColorJitter',
     'RandomGaussianBlur',
-    'RandomGrey',
+    'RandomGrayscale',
     'RegionPairs',
     'TwoCrops',
     'change_view',

@@ -50,7 +50,7 @@ class LoadImage(BaseTransform):
             Defaults to 100,000,000.
 
     Raises:
-        BrokenImageError: If the file cannot be read or decoded; :class:`UnlabelledDataset` takes
+        BrokenImageError: If the file cannot be read or decoded; :class:`UnlabeledDataset` takes
             another image then.
         InputError: If a setting is out of range.
     """

@@ -154,7 +154,7 @@ class RandomColorJitter(PerView):
 
 
 @TRANSFORMS.register_module()
-class RandomGrey(PerView):
+class RandomGrayscale(PerView):
     """Take the colour out and keep three channels; see :class:`PerView` for keys.
 
     Args:

@@ -10,7 +10,7 @@ from mmcv.transforms import BaseTransform
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mmcrosscl.datasets.samplers import Place
+from mmcrosscl.datasets.samplers import SeededIndex
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import TRANSFORMS
 
@@ -38,7 +38,7 @@ class TwoCrops(BaseTransform):
       if it was.
 
     Attributes:
-        scale_at (Callable[[Place], int], optional): S as a function of the place that
+        scale_at (Callable[[SeededIndex], int], optional): S as a function of the place that
             ``sample_idx`` is; :class:`~mmcrosscl.engine.MultiScaleHook` sets it.
 
     Args:
@@ -71,7 +71,7 @@ class TwoCrops(BaseTransform):
         if not 0 <= flip_prob <= 1:
             raise InputError(f'flip_prob is {flip_prob}; give 0 to 1')
         self.scale = scale
-        self.scale_at: Callable[[Place], int] | None = None
+        self.scale_at: Callable[[SeededIndex], int] | None = None
         self.crop_ratio_range = tuple(crop_ratio_range)
         self.aspect_ratio_range = tuple(aspect_ratio_range)
         self.flip_prob = flip_prob

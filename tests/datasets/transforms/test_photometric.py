@@ -8,7 +8,7 @@ from torchvision.transforms import functional as F
 from mmcrosscl.datasets.transforms import (
     RandomColorJitter,
     RandomGaussianBlur,
-    RandomGrey,
+    RandomGrayscale,
     photometric,
 )
 from mmcrosscl.errors import InputError
@@ -86,7 +86,7 @@ def test_blur_draws_its_strength_uniformly():
 
 @pytest.mark.parametrize('on_device', [False, True])
 @pytest.mark.parametrize(
-    'transform, prob', [(RandomGaussianBlur, 0.5), (RandomColorJitter, 0.8), (RandomGrey, 0.2)]
+    'transform, prob', [(RandomGaussianBlur, 0.5), (RandomColorJitter, 0.8), (RandomGrayscale, 0.2)]
 )
 def test_each_view_is_changed_with_its_own_draw(monkeypatch, transform, prob, on_device):
     changed = object()
@@ -106,7 +106,11 @@ def test_each_view_is_changed_with_its_own_draw(monkeypatch, transform, prob, on
 
 
 def steps(**settings):
-    return [RandomGaussianBlur(**settings), RandomColorJitter(**settings), RandomGrey(**settings)]
+    return [
+        RandomGaussianBlur(**settings),
+        RandomColorJitter(**settings),
+        RandomGrayscale(**settings),
+    ]
 
 
 def test_what_is_left_to_the_device_is_what_would_be_done_here(view):
@@ -141,14 +145,14 @@ def test_the_three_steps_in_order_are_those_of_torchvision(view):
 def test_a_change_here_after_one_left_to_the_device_is_refused(view):
     results = dict(img=[view, view])
     RandomGaussianBlur(prob=1, on_device=True).transform(results)
-    with pytest.raises(InputError, match='RandomGrey follows a step with on_device=True'):
-        RandomGrey().transform(results)
+    with pytest.raises(InputError, match='RandomGrayscale follows a step with on_device=True'):
+        RandomGrayscale().transform(results)
 
 
 def test_a_single_image_of_another_pipeline_is_taken():
     from mmdet.registry import TRANSFORMS
 
-    grey = TRANSFORMS.build(dict(type='mmcrosscl.RandomGrey', prob=1))
+    grey = TRANSFORMS.build(dict(type='mmcrosscl.RandomGrayscale', prob=1))
     img = grey(dict(img=photo()))['img']
     assert img.shape == (400, 600, 3) and (img[..., 0] == img[..., 2]).all()
 
@@ -156,7 +160,7 @@ def test_a_single_image_of_another_pipeline_is_taken():
 @pytest.mark.parametrize(
     'build, message',
     [
-        (lambda: RandomGrey(prob=1.5), 'RandomGrey has prob 1.5'),
+        (lambda: RandomGrayscale(prob=1.5), 'RandomGrayscale has prob 1.5'),
         (lambda: RandomGaussianBlur(sigma_range=(0, 2)), 'sigma_range is'),
         (lambda: RandomColorJitter(hue=0.7), 'hue is 0.7'),
         (lambda: RandomColorJitter(contrast=-1), 'contrast is -1'),

@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as F
 
-from mmcrosscl.datasets import Place
+from mmcrosscl.datasets import SeededIndex
 from mmcrosscl.datasets.transforms import TwoCrops, resized_crop
 from mmcrosscl.errors import InputError
 from tests.datasets.transforms.images import error, photo
@@ -127,7 +127,7 @@ def test_the_scale_may_follow_from_the_place():
     transform.scale_at = lambda place: 32 * (1 + place.epoch)
     image = np.zeros((50, 60, 3), np.uint8)
     for epoch in range(3):
-        results = transform(dict(img=image, sample_idx=Place(4, 0, epoch, 7)))
+        results = transform(dict(img=image, sample_idx=SeededIndex(4, 0, epoch, 7)))
         assert results['img_shape'] == (32 * (1 + epoch),) * 2
         assert results['img'][0].shape == results['img'][1].shape == (*results['img_shape'], 3)
 

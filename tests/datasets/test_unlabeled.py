@@ -15,7 +15,7 @@ PIPELINE = [
 
 def build(**settings):
     settings.setdefault('pipeline', PIPELINE)
-    return DATASETS.build(dict(type='mmcrosscl.UnlabelledDataset', **settings))
+    return DATASETS.build(dict(type='mmcrosscl.UnlabeledDataset', **settings))
 
 
 def write(path, value=0):

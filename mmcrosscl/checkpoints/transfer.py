@@ -10,12 +10,12 @@ from mmcrosscl.errors import InputError
 
 from .convert import Conversion, convert
 from .formats import PYRAMID, LeaveOut
-from .wholeness import few
+from .validate import few
 
 SHARED_HEAD = 'roi_head.shared_head.'
 
 
-def convert_for(checkpoint: Mapping, model: nn.Module) -> Conversion:
+def convert_for_model(checkpoint: Mapping, model: nn.Module) -> Conversion:
     """Convert a checkpoint to the names of a model of MMDetection or MMPretrain.
 
     The backbone goes over whole. Of the pyramid goes over what the model's ``FPN`` has too, be it
@@ -23,7 +23,7 @@ def convert_for(checkpoint: Mapping, model: nn.Module) -> Conversion:
     checkpoint's last stage goes there.
 
     Args:
-        checkpoint (Mapping): What the file holds; see :func:`recognise` for which are known.
+        checkpoint (Mapping): What the file holds; see :func:`identify` for which are known.
         model (nn.Module): Has a ``backbone`` and may have a ``neck``; is not changed.
 
     Returns:

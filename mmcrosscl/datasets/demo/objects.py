@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
-from .demo_photos import new_folder, open_demo_photo
+from .photos import new_folder, open_demo_photo
 
 # what an object is made of is its class
 CLASSES = {

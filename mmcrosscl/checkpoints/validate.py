@@ -16,7 +16,7 @@ PROJECTION = 'neck.projection.mlp'
 Shapes = dict[str, tuple[int, ...]]
 
 
-def check_whole(weights: dict[str, Tensor]) -> None:
+def validate_weights(weights: dict[str, Tensor]) -> None:
     """Raise unless nothing is missing, unknown or of a wrong shape.
 
     The backbone must be a ResNet-18 to -152; pyramid, projection, key encoder and queue may be

@@ -9,7 +9,7 @@ from torch import Tensor
 from mmcrosscl.errors import InputError
 
 from .formats import COARSE, FORMATS, PYRAMID, LeaveOut
-from .wholeness import check_whole, few
+from .validate import few, validate_weights
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Source:
     left_out: dict[str, LeaveOut]
 
 
-def recognise(checkpoint: Mapping, raw: bool = False) -> Source:
+def identify(checkpoint: Mapping, raw: bool = False) -> Source:
     """Find out whose checkpoint it is, and take its weights under our names.
 
     Known are CrossCL's of ours (whole or weights alone, with or without averaging by MMEngine's
@@ -79,7 +79,7 @@ def recognise(checkpoint: Mapping, raw: bool = False) -> Source:
     if origin.get('queue.pointer') == 'queue_ptr' and weights['queue.pointer'].numel() == 1:
         weights['queue.pointer'] = weights['queue.pointer'].reshape(())
     if known is not FORMATS[0] or 'backbone.conv1.weight' in weights:
-        check_whole(weights)
+        validate_weights(weights)
     return Source(known.kind + average, weights, origin, left_out)
 
 

@@ -3,7 +3,7 @@ import hashlib
 import pytest
 from PIL import Image
 
-from mmcrosscl.datasets.demo_photos import SOURCES, write_demo_photos
+from mmcrosscl.datasets.demo.photos import SOURCES, write_demo_photos
 from mmcrosscl.errors import InputError
 
 

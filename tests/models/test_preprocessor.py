@@ -8,7 +8,7 @@ from mmpretrain.structures import DataSample
 from mmcrosscl.datasets.transforms import (
     RandomColorJitter,
     RandomGaussianBlur,
-    RandomGrey,
+    RandomGrayscale,
     change_view,
 )
 from mmcrosscl.errors import InputError
@@ -37,7 +37,7 @@ def on_device(views, plans, device='cpu'):
 def drawn_plans(seed, count):
     np.random.seed(seed)
     results = dict(img=[None] * count)
-    for step in (RandomGaussianBlur, RandomColorJitter, RandomGrey):
+    for step in (RandomGaussianBlur, RandomColorJitter, RandomGrayscale):
         step(on_device=True).transform(results)
     return results['photometric']
 

@@ -7,13 +7,13 @@ from mmpretrain.datasets import CustomDataset
 from mmcrosscl.errors import BrokenImageError, InputError
 from mmcrosscl.registry import DATASETS
 
-from .samplers import Place
+from .samplers import SeededIndex
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm', '.pgm', '.gif')
 
 
 @DATASETS.register_module()
-class UnlabelledDataset(CustomDataset):
+class UnlabeledDataset(CustomDataset):
     """All images below a folder, at any depth, or those that a list names.
 
     Links are followed; files and folders whose names begin with a dot are left out. A list names
@@ -116,22 +116,22 @@ class UnlabelledDataset(CustomDataset):
         """The sample at ``idx``, or a random other one where its image is broken.
 
         Args:
-            idx (int): If it is a :class:`~mmcrosscl.datasets.samplers.Place`, all draws are a
+            idx (int): If it is a :class:`~mmcrosscl.datasets.samplers.SeededIndex`, all draws are a
                 function of it.
 
         Raises:
             InputError: If ``max_refetch`` + 1 images in a row are broken.
         """
         skipped = []
-        if isinstance(idx, Place):
-            idx.seed_draws()
+        if isinstance(idx, SeededIndex):
+            idx.seed_generators()
         for _ in range(self.max_refetch + 1):
             try:
                 sample = super().__getitem__(idx)
             except BrokenImageError as error:
                 skipped.append((error.path, error.reason))
                 other = self._rand_another()
-                idx = idx.at(other) if isinstance(idx, Place) else other
+                idx = idx.at(other) if isinstance(idx, SeededIndex) else other
                 continue
             if skipped and 'data_samples' in sample:
                 sample['data_samples'].set_metainfo(dict(skipped_images=skipped))

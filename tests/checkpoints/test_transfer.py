@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.utils import get_installed_path
 from mmpretrain.registry import MODELS as MMPRETRAIN
 
-from mmcrosscl.checkpoints import convert, convert_for
+from mmcrosscl.checkpoints import convert, convert_for_model
 from mmcrosscl.errors import InputError
 from tests.checkpoints.makers import crosscl, reference
 
@@ -28,7 +28,7 @@ def state():
 
 def test_every_name_goes_into_the_model_with_its_shape(state):
     model = detector()
-    conversion = convert_for(state, model)
+    conversion = convert_for_model(state, model)
     result = model.load_state_dict(conversion.state_dict, strict=False)
     assert not result.unexpected_keys
     assert {name.split('.')[0] for name in result.missing_keys} == {'neck', 'bbox_head'}
@@ -38,13 +38,13 @@ def test_every_name_goes_into_the_model_with_its_shape(state):
 
 def test_any_known_checkpoint_will_do(state):
     model = detector()
-    expected = convert_for(state, model).state_dict
+    expected = convert_for_model(state, model).state_dict
     for to, level in (('crosscl', 0), ('mmdet', 0), ('mmdet', 1), ('detectron2', 0)):
-        result = convert_for(convert(state, to, level).contents(), model).state_dict
+        result = convert_for_model(convert(state, to, level).contents(), model).state_dict
         assert result.keys() == expected.keys()
         assert all(torch.equal(result[name], value) for name, value in expected.items())
-    assert convert_for(reference(18), model).state_dict.keys() == expected.keys()
-    backbone = convert_for(convert(state, 'timm').contents(), model).state_dict
+    assert convert_for_model(reference(18), model).state_dict.keys() == expected.keys()
+    backbone = convert_for_model(convert(state, 'timm').contents(), model).state_dict
     assert all(name.startswith('backbone.') for name in backbone) and len(backbone) == 120
 
 
@@ -58,7 +58,7 @@ def test_a_classifier_takes_the_backbone(state):
             head=dict(type='LinearClsHead', num_classes=3, in_channels=512),
         )
     )
-    conversion = convert_for(state, model)
+    conversion = convert_for_model(state, model)
     assert model.load_state_dict(conversion.state_dict, strict=False).missing_keys == [
         'head.fc.weight',
         'head.fc.bias',
@@ -75,24 +75,24 @@ def test_a_classifier_takes_the_backbone(state):
 )
 def test_another_backbone_is_named(state, make, complaint):
     with pytest.raises(InputError, match=complaint):
-        convert_for(state, make())
+        convert_for_model(state, make())
 
 
 def test_a_model_that_nothing_fits_is_named(state):
     model = torch.nn.Module()
     model.student = detector()
     with pytest.raises(InputError, match='has no backbone that could start from the checkpoint'):
-        convert_for(state, model)
+        convert_for_model(state, model)
 
 
 def test_a_deeper_checkpoint_is_named():
     with pytest.raises(InputError, match='weights are not in the model: backbone.layer1.2.bn1'):
-        convert_for(crosscl(depth=34).state_dict(), detector())
+        convert_for_model(crosscl(depth=34).state_dict(), detector())
 
 
 def test_norms_that_differ_are_named(state):
     with_norm = detector(neck=dict(norm_cfg=dict(type='BN')))
     for given, model in ((crosscl(with_norm=True).state_dict(), detector()), (state, with_norm)):
         with pytest.raises(InputError, match="set the model's neck.norm_cfg to that of the pre-tr"):
-            convert_for(given, model)
-    assert convert_for(crosscl(with_norm=True).state_dict(), with_norm).state_dict
+            convert_for_model(given, model)
+    assert convert_for_model(crosscl(with_norm=True).state_dict(), with_norm).state_dict

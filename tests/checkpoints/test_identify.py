@@ -2,7 +2,7 @@ import pytest
 import torch
 import torchvision
 
-from mmcrosscl.checkpoints import convert, recognise
+from mmcrosscl.checkpoints import convert, identify
 from mmcrosscl.errors import InputError
 from tests.checkpoints.makers import crosscl, densecl, moco, reference, varied
 
@@ -33,7 +33,7 @@ def mmdet(start_level):
 @pytest.mark.parametrize('entry', ['state_dict', 'model', None])
 def test_every_kind_is_told_by_its_names(make, kind, pyramid, key_encoder, entry):
     state = make()
-    source = recognise({entry: state, 'epoch': 3} if entry else state)
+    source = identify({entry: state, 'epoch': 3} if entry else state)
     assert source.kind == kind
     assert 'backbone.layer4.1.bn2.running_var' in source.weights
     laterals = {name for name in source.weights if name.startswith('neck.lateral')}
@@ -74,31 +74,31 @@ def test_averaged_weights_are_taken_and_raw_ones_on_request(ours):
     own = varied(ours)
     checkpoint = dict(state_dict=ours, ema_state_dict={f'module.{k}': v for k, v in own.items()})
     checkpoint['ema_state_dict']['steps'] = torch.tensor(9)
-    averaged, raw = recognise(checkpoint), recognise(checkpoint, raw=True)
+    averaged, raw = identify(checkpoint), identify(checkpoint, raw=True)
     name = 'backbone.layer1.0.conv1.weight'
     assert averaged.kind.endswith(', averaged') and torch.equal(averaged.weights[name], ours[name])
     assert 'ema_state_dict' in averaged.left_out
     assert raw.kind.endswith('before averaging') and torch.equal(raw.weights[name], own[name])
     # an averaged model saved by itself
-    alone = recognise(dict(checkpoint['ema_state_dict']))
+    alone = identify(dict(checkpoint['ema_state_dict']))
     assert torch.equal(alone.weights[name], own[name])
     with pytest.raises(InputError, match='no averaged weights; leave --raw away'):
-        recognise(ours, raw=True)
+        identify(ours, raw=True)
 
 
 @pytest.mark.parametrize('prefix', ['module.', '_orig_mod.', 'module._orig_mod.'])
 def test_prefixes_of_wrappers_do_not_matter(ours, prefix):
-    wrapped = recognise({prefix + name: value for name, value in ours.items()})
+    wrapped = identify({prefix + name: value for name, value in ours.items()})
     assert wrapped.weights.keys() == ours.keys()
     # torch.compile of the encoders alone
     inner = {k.replace('backbone.', 'backbone._orig_mod.'): v for k, v in ours.items()}
-    assert recognise(inner).weights.keys() == ours.keys()
+    assert identify(inner).weights.keys() == ours.keys()
 
 
 def test_counters_that_frozen_norms_lack_are_added():
     state = torchvision.models.resnet18().state_dict()
     frozen = {k: v for k, v in state.items() if not k.endswith('num_batches_tracked')}
-    source = recognise(frozen)
+    source = identify(frozen)
     assert source.weights['backbone.bn1.num_batches_tracked'] == 0
     assert convert(frozen, 'timm').state_dict.keys() == {k for k in state if k[:3] != 'fc.'}
 
@@ -149,10 +149,10 @@ def change(state, *drop, **add):
 )
 def test_what_is_wrong_is_named(ours, make, complaint):
     with pytest.raises(InputError, match=complaint):
-        recognise(make(ours))
+        identify(make(ours))
 
 
 def test_many_names_are_counted_and_a_few_shown(ours):
     cut = {name: value for name, value in ours.items() if 'layer4' not in name}
     with pytest.raises(InputError, match=r'names: (\S+, ){4}\S+ and \d+ more; give a whole'):
-        recognise(cut)
+        identify(cut)

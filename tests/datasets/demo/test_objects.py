@@ -6,7 +6,7 @@ import pytest
 from mmdet.datasets import CocoDataset
 from PIL import Image
 
-from mmcrosscl.datasets.demo_objects import BACKGROUNDS, CLASSES, SIDES, SIZE, write_demo_objects
+from mmcrosscl.datasets.demo.objects import BACKGROUNDS, CLASSES, SIDES, SIZE, write_demo_objects
 from mmcrosscl.errors import InputError
 
 
@@ -73,12 +73,12 @@ def test_objects_of_an_image_do_not_overlap(folder):
 
 def test_a_box_is_where_the_object_is(folder, monkeypatch, tmp_path):
     # the same draws with white objects on black: what is white must fill the boxes
-    from mmcrosscl.datasets import demo_objects
+    from mmcrosscl.datasets.demo import objects
 
     def flat(photo, size, rng):
         return Image.new('RGB', size, 'black' if size == (SIZE, SIZE) else 'white')
 
-    monkeypatch.setattr(demo_objects, '_patch', flat)
+    monkeypatch.setattr(objects, '_patch', flat)
     write_demo_objects(tmp_path / 'flat', train=30, val=1)
     by_image = {}
     for a in labels(tmp_path / 'flat', 'train')['annotations']:
