@@ -1,9 +1,10 @@
 READY := .venv/.ready
 
-.PHONY: help setup demo test soak lint
+.PHONY: help setup demo test check soak lint
 help:
 	@echo 'make demo [DATA=/my/photos]  pre-train a small CrossCL and fine-tune a detector from it'
-	@echo 'make test                    run the tests'
+	@echo 'make test                    run all tests'
+	@echo 'make check                   check the style and run the fast tests'
 	@echo 'make soak                    run 2,000 iterations and look for leaks'
 	@echo 'make lint                    check format and style'
 	@echo 'make setup                   only make .venv, which the others do by themselves'
@@ -15,10 +16,13 @@ setup:
 	@tools/setup_env.sh
 
 demo: $(READY)
-	@.venv/bin/python tools/demo.py $${DATA:+--data "$$DATA"}
+	@.venv/bin/mmcrosscl demo $${DATA:+--data "$$DATA"}
 
 test: $(READY)
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n auto --dist worksteal
+
+check: lint
+	@.venv/bin/python -m pytest -n auto --dist worksteal -m 'not slow and not soak'
 
 soak: $(READY)
 	@.venv/bin/python -m pytest -m soak -s

@@ -1,18 +1,30 @@
-"""What mmcrosscl raises when the mistake is in its input, never in its code."""
+"""Errors with a message for the user, and the exit status of a command that ends in each."""
 
+import os
 import re
+
+# A mistake in the input: the same command fails again until the input is fixed.
+EXIT_INPUT = 1
+# An error that mmcrosscl did not expect; a traceback is printed.
+EXIT_UNEXPECTED = os.EX_SOFTWARE
+# The machine failed, not the input: the same command with --resume may succeed.
+EXIT_RETRY = os.EX_IOERR
+# Training was preempted after a checkpoint was saved: run it again with --resume.
+EXIT_PREEMPTED = os.EX_TEMPFAIL
 
 
 class InputError(ValueError):
     """A setting, file or batch that cannot be used.
 
-    The message is one sentence that names the offending thing and the mend; the command lines of
-    `tools/` print it and exit with status 1.
+    The message is one sentence that names the offending thing and the fix. Commands print it and
+    exit with status 1.
     """
+
+    exit_status = EXIT_INPUT
 
 
 class BrokenImageError(InputError):
-    """An image file that cannot be decoded whole.
+    """An image file that cannot be decoded completely.
 
     Args:
         path (str): The file.
@@ -26,17 +38,35 @@ class BrokenImageError(InputError):
 
 
 class DamagedCheckpointError(InputError):
-    """A checkpoint file that is cut off, has other contents than were written, or is none."""
+    """A file that is truncated, fails its checksum, or is not a checkpoint."""
 
 
 class RunError(RuntimeError):
-    """What ended a run whose settings were sound, such as a process that was killed.
+    """A failure of the machine during a run with valid settings, such as a killed process.
 
-    Like that of :class:`InputError`, the message is one sentence; starting the run again with
-    `--resume` may help, which it does not against an InputError.
+    The message is one sentence. Commands print it and exit with status 74. Unlike after an
+    :class:`InputError`, the same command with `--resume` may succeed.
     """
+
+    exit_status = EXIT_RETRY
+
+
+class NonFiniteError(RunError):
+    """Training stopped after several consecutive NaN/Inf steps.
+
+    Restarting repeats them, so the exit status is that of an :class:`InputError`.
+    """
+
+    exit_status = EXIT_INPUT
+
+
+class Preempted(SystemExit):
+    """Training was preempted: a checkpoint is saved, and the process exits with status 75."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_PREEMPTED)
 
 
 def sentence(error: Exception) -> str:
-    """The error's one sentence, also where a worker process put its traceback before it."""
+    """Return the error's one sentence, without the traceback that a worker process adds."""
     return re.sub(r'^[\w.]+Error: ', '', str(error).rstrip().splitlines()[-1])

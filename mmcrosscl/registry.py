@@ -1,7 +1,7 @@
-"""mmcrosscl's nodes in MMEngine's registry tree.
+"""Registries of mmcrosscl, children of MMEngine's root registries.
 
-`type='mmcrosscl.X'` resolves from the config of any MMEngine project: the `locations` are imported
-the first time something is looked up here, so no config needs `custom_imports`.
+`type='mmcrosscl.X'` resolves from the config of any MMEngine project. A registry imports its
+`locations` when it is first searched, so configs need no `custom_imports`.
 """
 
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
@@ -9,52 +9,67 @@ from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
 from mmengine.registry import Registry
 
-# the algorithm, its neck, its head and its loss; what evaluates features
+from .dependencies import check_requirements
+
+# every component is registered here
+check_requirements()
+
+# the algorithm, its neck, head and loss; the k-nearest-neighbor classifier
 MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
     scope='mmcrosscl',
     locations=['mmcrosscl.models', 'mmcrosscl.evaluation'],
 )
-# images without labels
+# unlabeled images
 DATASETS = Registry(
     'dataset', parent=MMENGINE_DATASETS, scope='mmcrosscl', locations=['mmcrosscl.datasets']
 )
-# in which order, and which draws belong to each
+# the order of the images and the random seed of each
 DATA_SAMPLERS = Registry(
     'data sampler',
     parent=MMENGINE_DATA_SAMPLERS,
     scope='mmcrosscl',
     locations=['mmcrosscl.datasets'],
 )
-# from samples to a batch
+# `collate_fn` of data loaders
 FUNCTIONS = Registry(
     'function', parent=MMENGINE_FUNCTIONS, scope='mmcrosscl', locations=['mmcrosscl.datasets']
 )
-# from an image to two views and their regions
+# steps of the data pipeline, from an image to two views and their regions
 TRANSFORMS = Registry(
     'transform',
     parent=MMENGINE_TRANSFORMS,
     scope='mmcrosscl',
     locations=['mmcrosscl.datasets.transforms'],
 )
-# what happens around the training iterations
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmcrosscl', locations=['mmcrosscl.engine'])
-# what trains, and goes on after an interruption
 RUNNERS = Registry(
     'runner', parent=MMENGINE_RUNNERS, scope='mmcrosscl', locations=['mmcrosscl.engine']
 )
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mmcrosscl', locations=['mmcrosscl.engine'])
-# in what precision is trained, and what is done with gradients that are no numbers
+# precision of training, and the handling of NaN and Inf gradients
 OPTIM_WRAPPERS = Registry(
     'optim_wrapper',
     parent=MMENGINE_OPTIM_WRAPPERS,
     scope='mmcrosscl',
     locations=['mmcrosscl.engine'],
+)
+# `val_evaluator` and `test_evaluator`
+METRICS = Registry(
+    'metric', parent=MMENGINE_METRICS, scope='mmcrosscl', locations=['mmcrosscl.evaluation']
+)
+VISUALIZERS = Registry(
+    'visualizer',
+    parent=MMENGINE_VISUALIZERS,
+    scope='mmcrosscl',
+    locations=['mmcrosscl.visualization'],
 )

@@ -1,4 +1,4 @@
-"""Runs every test from the project's root."""
+"""Settings of all tests: they run from the project's root, in any number of processes."""
 
 import os
 from pathlib import Path
@@ -9,13 +9,22 @@ from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 os.chdir(ROOT)
-# a busy machine is no failure; --hypothesis-profile=anew draws other cases at each run
-settings.register_profile('anew', deadline=None)
-settings.register_profile('same', deadline=None, derandomize=True)
+
+if 'PYTEST_XDIST_WORKER' in os.environ:
+    # the workers share the cores; subprocesses of tests read the variable
+    torch.set_num_threads(1)
+    os.environ['OMP_NUM_THREADS'] = '1'
+
+# test runs at the same time would share a database; a busy machine may exceed any deadline
+settings.register_profile('same', deadline=None, database=None, derandomize=True)
+# --hypothesis-profile=anew tries other examples in each run
+settings.register_profile('anew', deadline=None, database=None)
 settings.load_profile('same')
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The slow ones first, so that no process is left with one at the end.
+    items.sort(key=lambda item: item.get_closest_marker('slow') is None)
     if not torch.cuda.is_available():
         skip = pytest.mark.skip(reason='needs a CUDA GPU')
         for item in items:
@@ -24,5 +33,5 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
-def seeded():
+def seeded() -> None:
     torch.manual_seed(0)

@@ -1,16 +1,20 @@
-"""Small labelled sets in the layouts of COCO and VOC, and detection configs that run on them."""
+"""Small labeled sets in the layouts of COCO and VOC, and detection configs that run on them."""
 
 import json
+import re
 from pathlib import Path
 
 from mmdet.datasets import CocoDataset, VOCDataset
 from mmengine.config import Config
 
-from mmcrosscl.datasets.demo.objects import write_demo_objects
+from mmcrosscl.datasets.demo import write_demo_objects
+
+# width and height of images, in pixels
+SIZE = (96, 64)
 
 
 def write_coco(folder: Path, train: int = 4, val: int = 2) -> Path:
-    """COCO 2017 with few images, boxes as masks; gives its root."""
+    """Write a COCO 2017 of few images, with boxes as masks, and return its root."""
     root = folder / 'coco'
     write_demo_objects(root, train=train, val=val)
     for split in ('train', 'val'):
@@ -26,9 +30,9 @@ def write_coco(folder: Path, train: int = 4, val: int = 2) -> Path:
     return root
 
 
-def write_voc(folder: Path) -> Path:
-    """VOC 2007 and 2012 with few images; gives the root of both."""
-    write_demo_objects(folder / 'objects', train=4, val=2)
+def write_voc(folder: Path, train: int = 4, val: int = 2) -> Path:
+    """Write a VOC 2007 and 2012 of few images, and return the root of both."""
+    write_demo_objects(folder / 'objects', train=train, val=val)
     root = folder / 'VOCdevkit'
     for year, split, subset in (
         ('VOC2007', 'train', 'trainval'),
@@ -61,15 +65,19 @@ def write_voc(folder: Path) -> Path:
     return root
 
 
-def shorten(cfg: Config, root: Path, iterations: int = 2) -> None:
-    """Few iterations on small images below root, in place; the model stays what it is."""
-    text = cfg.pretty_text
-    for name in ('data/coco/', 'data/VOCdevkit/'):
-        text = text.replace(f"'{name}", f"'{root}/")
-    cfg.merge_from_dict(Config.fromstring(text, '.py').to_dict())
-    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        loader.update(num_workers=0, persistent_workers=False)
-        _shrink(loader)
+def shorten(cfg: Config, root: Path, iterations: int = 1) -> None:
+    """Train for few iterations on small images; modifies the config but not its architecture.
+
+    Args:
+        cfg (Config): Config of a detector for COCO or VOC, modified in place.
+        root (Path): Root of the data, made by :func:`write_coco` or :func:`write_voc`.
+        iterations (int): Length of a schedule in iterations; one in epochs becomes one epoch.
+    """
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        cfg[name].update(num_workers=0, persistent_workers=False)
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader', 'val_evaluator',
+                 'test_evaluator'):  # fmt: skip
+        cfg[name] = _shrink(cfg[name], root)
     if cfg.train_cfg.type == 'IterBasedTrainLoop':
         cfg.train_cfg.update(max_iters=iterations, val_interval=iterations)
     else:
@@ -77,24 +85,27 @@ def shorten(cfg: Config, root: Path, iterations: int = 2) -> None:
     for hook in cfg.get('custom_hooks') or []:
         if 'interval' in hook:
             hook.interval = iterations
-    # a random head's proposals are of no use and take their time
+    # the proposals of a random head take time
     if 'rpn' in cfg.model.test_cfg and cfg.model.test_cfg.rpn:
-        cfg.model.test_cfg.rpn.update(nms_pre=50, max_per_img=20)
+        cfg.model.test_cfg.rpn.update(nms_pre=20, max_per_img=10)
         stages = cfg.model.train_cfg.rcnn
         for stage in stages if isinstance(stages, list) else [stages]:
-            stage.sampler.num = 32
+            stage.sampler.num = 8
     cfg.default_hooks.logger.interval = 1
-    cfg.default_hooks.checkpoint.interval = 10**6
+    cfg.default_hooks.checkpoint.update(interval=10**6, save_last=False)
 
 
-def _shrink(node: object) -> None:
+def _shrink(node: object, root: Path) -> object:
+    """Return settings with small images and with paths below ``root``."""
     if isinstance(node, dict):
+        node = {name: _shrink(value, root) for name, value in node.items()}
         if node.get('type') in ('Resize', 'RandomResize', 'RandomChoiceResize'):
-            node['scales' if 'scales' in node else 'scale'] = (
-                [(128, 96)] if 'scales' in node else (128, 96)
-            )
-        for value in node.values():
-            _shrink(value)
+            if 'scales' in node:
+                node['scales'] = [SIZE]
+            else:
+                node['scale'] = SIZE
     elif isinstance(node, list | tuple):
-        for value in node:
-            _shrink(value)
+        node = type(node)(_shrink(value, root) for value in node)
+    elif isinstance(node, str):
+        node = re.sub('^data/(coco|VOCdevkit)/', f'{root}/', node)
+    return node

@@ -1,15 +1,21 @@
+"""Pre-training configs: they build, say what is published, and are the same in both styles."""
+
+import re
+from ast import literal_eval
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
-from mmcrosscl.datasets.demo.photos import write_demo_photos
+from mmcrosscl.datasets.demo import write_demo_photos
 from mmcrosscl.engine import build_runner
-from tests.training import tiny_config
+from tests.training import TINY, tiny_config
 
 ENTRIES = sorted(Path('configs/crosscl').glob('*.py'))
+PURE = Path('mmcrosscl/configs/crosscl')
 
 
 @pytest.fixture(scope='module')
@@ -29,7 +35,13 @@ def test_every_entry_config_makes_a_training_batch_and_a_model(path, photos):
     size = 96 if 'demo' in path.stem else 224
     assert [tuple(view.shape) for view in sample['inputs']] == [(size, size, 3)] * 2
     assert sample['data_samples'].query_regions.shape == (36, 4)
-    assert MODELS.build(cfg.model).queue.keys.shape == (cfg.model.queue_len, 128)
+    assert build_model(repr(cfg.model)).queue.keys.shape == (cfg.model.queue_len, 128)
+
+
+@cache
+def build_model(settings):
+    """Build a model from the text of its settings; most configs have the same."""
+    return MODELS.build(ConfigDict(literal_eval(settings)))
 
 
 def schedule(name):
@@ -54,7 +66,7 @@ def test_schedules_are_the_published_ones():
 
 
 def test_the_model_is_the_published_one():
-    model = MODELS.build(Config.fromfile('configs/crosscl/r50_8xb32.py').model)
+    model = build_model(repr(Config.fromfile('configs/crosscl/r50_8xb32.py').model))
     terms = [(t.query, t.key, t.negatives, t.weight) for t in model.head.terms]
     assert terms == [
         ('global', 'global', 'queue', 1.0),
@@ -67,7 +79,8 @@ def test_the_model_is_the_published_one():
     assert model.queue.keys.shape == (65536, 128)
     assert model.backbone.layer2[0].conv2.stride == (2, 2)  # the 3×3, not the 1×1
     assert not any(hasattr(m, 'bn') for m in model.neck.lateral_convs.values())
-    with_norm = MODELS.build(Config.fromfile('configs/crosscl/r50-fpn-bn_8xb32_in1k.py').model)
+    with_norm = Config.fromfile('configs/crosscl/r50-fpn-bn_8xb32_in1k.py')
+    with_norm = build_model(repr(with_norm.model))
     assert all(hasattr(m, 'bn') for m in with_norm.neck.lateral_convs.values())
 
 
@@ -79,7 +92,7 @@ def test_the_steps_of_the_views_are_in_the_published_order():
     ]  # fmt: skip
 
 
-def test_the_fast_config_leaves_colours_to_the_device_and_trains_in_bfloat16(tmp_path):
+def test_the_fast_config_leaves_colors_to_the_device_and_trains_in_bfloat16(tmp_path):
     cfg = tiny_config(tmp_path, workers=1, config='configs/crosscl/r50_8xb32-fast_in1k.py')
     runner = build_runner(cfg)
     seen = []
@@ -98,3 +111,122 @@ def test_the_fast_config_leaves_colours_to_the_device_and_trains_in_bfloat16(tmp
     ] * 2
     assert set().union(*(names for _, names, *_ in seen)) >= {'blur', 'hue', 'contrast'}
     assert type(runner.optim_wrapper).__name__ == 'BFloat16OptimWrapper'
+
+
+WORDS = r'[a-z0-9]+(-[a-z0-9]+)*'
+
+
+@pytest.mark.parametrize('path', sorted(Path('configs').rglob('*.py')), ids=lambda path: path.stem)
+def test_names_follow_the_rule_of_the_metafiles(path):
+    assert re.fullmatch(f'{WORDS}(_{WORDS})*', path.stem)
+    if path.parts[1] == '_base_':
+        return
+    cfg = Config.fromfile(path)
+    backbone = re.search(r'(^|_)r(?P<depth>\d+)(?=[-_])', path.stem)
+    assert int(backbone['depth']) == cfg.model.backbone.depth
+    if 'demo' in path.stem:
+        return
+    if path.parts[1] == 'detection':
+        assert re.fullmatch(rf'{WORDS}_r50(_{WORDS})*_({WORDS})_(coco|voc0712)', path.stem)
+        assert cfg.train_dataloader.dataset.type != 'CocoDataset' or path.stem.endswith('_coco')
+        return
+    # the entry config omits its data
+    rule = rf'r50(-{WORDS})?_8xb(?P<batch>\d+)(-{WORDS})?(_(in1k|coco|folder))?'
+    fields = re.fullmatch(rule, path.stem)
+    loader = cfg.train_dataloader or cfg.test_dataloader
+    assert int(fields['batch']) == loader.batch_size
+    if epochs := re.search(r'-(\d+)e_', path.stem):
+        assert int(epochs[1]) == cfg.train_cfg.max_epochs
+
+
+def test_every_text_config_has_a_module_of_its_name():
+    modules = [path.stem for path in PURE.glob('[!_]*.py')]
+    assert sorted(modules) == sorted(path.stem.replace('-', '_') for path in ENTRIES)
+
+
+def read_both(path):
+    return Config.fromfile(path), Config.fromfile(PURE / f'{path.stem.replace("-", "_")}.py')
+
+
+@pytest.mark.parametrize('path', ENTRIES, ids=lambda path: path.stem)
+def test_both_styles_say_the_same(path):
+    text, pure = read_both(path)
+    assert text.to_dict() == pure.to_dict()
+    assert text.pretty_text == pure.pretty_text
+
+
+def plain(component):
+    """Return a component's type and the settings that can be compared."""
+    types = (bool, int, float, str, list, tuple, type(None))
+    return type(component), {k: v for k, v in vars(component).items() if isinstance(v, types)}
+
+
+def describe(cfg, photos, work_dir):
+    """Build everything from a config, at a small size, and list types and settings."""
+    cfg.merge_from_dict(TINY)
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
+    cfg.train_dataloader.batch_size //= 8
+    cfg.train_dataloader.dataset.update(data_root=str(photos), data_prefix='')
+    cfg.work_dir = str(work_dir)
+    runner = build_runner(cfg)
+    loop, loader = runner.train_loop, runner.train_dataloader
+    optimizer = runner.build_optim_wrapper(runner.optim_wrapper)
+    return dict(
+        runner=type(runner),
+        model=(repr(runner.model), {k: v.shape for k, v in runner.model.state_dict().items()}),
+        loop=(type(loop), loop.max_epochs, loop.max_iters, loader.batch_size, loader.drop_last),
+        pipeline=[plain(step) for step in loader.dataset.pipeline.transforms],
+        sampler=(type(loader.sampler), loader.collate_fn.func),
+        optimizer=(type(optimizer), repr(optimizer.optimizer)),
+        hooks=[plain(hook) for hook in runner.hooks],
+    )
+
+
+@pytest.mark.parametrize('path', ENTRIES, ids=lambda path: path.stem)
+def test_both_styles_build_the_same(path, photos, tmp_path):
+    text, pure = (describe(cfg, photos, tmp_path) for cfg in read_both(path))
+    assert text == pure
+
+
+def test_a_change_shows_in_what_is_built(photos, tmp_path):
+    """Or the comparison of both styles would show nothing."""
+    text, pure = read_both(Path('configs/crosscl/r50_8xb32.py'))
+    pure.model.momentum = 0.5
+    pure.train_pipeline[1].scale = 32
+    pure.train_dataloader.dataset.pipeline[1].scale = 32
+    pure.train_cfg.max_epochs = 3
+    pure.optim_wrapper.optimizer.lr = 1.0
+    pure.custom_hooks = [dict(type='mmcrosscl.MultiScaleHook', scales=[32])]
+    pure.model.neck.norm_cfg = dict(type='BN')
+    text, pure = (describe(cfg, photos, tmp_path) for cfg in (text, pure))
+    changed = {name for name in text if text[name] != pure[name]}
+    assert changed == {'model', 'loop', 'pipeline', 'optimizer', 'hooks'}
+
+
+MINE = """
+from mmengine.config import read_base
+from mmcrosscl.models import CrossCL
+
+with read_base():
+    from mmcrosscl.configs.crosscl.r50_8xb32 import *
+
+model.update(type=CrossCL, queue_len=8)
+model.backbone.update(depth=18)
+train_pipeline[1].update(scale=64)
+train_dataloader.dataset.update(pipeline=train_pipeline)
+"""
+
+
+def test_a_pure_python_config_changes_its_base_and_is_dumped(tmp_path):
+    (tmp_path / 'mine.py').write_text(MINE)
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    base = Config.fromfile('configs/crosscl/r50_8xb32.py')
+    assert cfg.to_dict().keys() == base.to_dict().keys()
+    assert cfg.model.type.__name__ == 'CrossCL' and cfg.model.momentum == 0.001
+    assert cfg.train_dataloader.dataset.pipeline[1].scale == 64
+    cfg.dump(tmp_path / 'dumped.py')
+    dumped = Config.fromfile(tmp_path / 'dumped.py')
+    assert dumped.to_dict() == cfg.to_dict()
+    assert dumped.model.type == 'mmcrosscl.models.CrossCL' and dumped.model.backbone.depth == 18
+    # the base is as it was
+    assert Config.fromfile(PURE / 'r50_8xb32.py').to_dict() == base.to_dict()

@@ -1,4 +1,4 @@
-"""Every config for detectors loads, starts from a checkpoint, trains and tests."""
+"""Every detection config loads, starts from a checkpoint, trains and tests."""
 
 import json
 import subprocess
@@ -15,6 +15,8 @@ from mmcrosscl.engine import build_runner
 from mmcrosscl.errors import InputError
 from tests.checkpoints.makers import crosscl
 from tests.detection import shorten, write_coco, write_voc
+
+pytestmark = pytest.mark.slow
 
 FOLDER = Path('configs/detection')
 CONFIGS = sorted(path.stem for path in FOLDER.glob('*.py') if 'demo' not in path.stem)
@@ -33,16 +35,16 @@ def pretrained(tmp_path_factory):
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp('data')
-    coco = write_coco(folder)
+    coco = write_coco(folder, train=2, val=1)
     (coco / 'semi_anns').mkdir()
     labels = (coco / 'annotations/instances_train2017.json').read_bytes()
     for percent in (1, 10):
         (coco / f'semi_anns/instances_train2017.1@{percent}.json').write_bytes(labels)
-    return dict(coco=coco, voc0712=write_voc(folder))
+    return dict(coco=coco, voc0712=write_voc(folder, train=2, val=1))
 
 
 class Look(Hook):
-    """Keeps the weights that training starts from, and what the test at its end says."""
+    """Keeps the weights before training, and the metrics of the evaluation at its end."""
 
     def before_train(self, runner):
         self.state = {k: v.clone() for k, v in runner.model.state_dict().items()}
@@ -72,16 +74,16 @@ def test_it_starts_from_the_checkpoint_and_trains_and_tests(name, pretrained, da
     if not c4:
         loaded += [n for n in state if n.startswith(('neck.lateral', 'neck.fpn'))]
     assert len(loaded) == 318 + (0 if c4 else 10)
-    for ours in loaded:
-        theirs = ours
+    for source in loaded:
+        target = source
         if c4:
-            theirs = ours.replace('backbone.layer4', 'roi_head.shared_head.layer4')
+            target = source.replace('backbone.layer4', 'roi_head.shared_head.layer4')
         elif name.startswith(FROM_C3):
             for place in (1, 2, 3):
-                theirs = theirs.replace(f'convs.{place}.conv', f'convs.{place - 1}.conv', 1)
-                if theirs != ours:
+                target = target.replace(f'convs.{place}.conv', f'convs.{place - 1}.conv', 1)
+                if target != source:
                     break
-        assert torch.equal(look.state[theirs], state[ours]), theirs
+        assert torch.equal(look.state[target], state[source]), target
     # all layers are trained
     after = runner.model.state_dict()
     frozen = [n for n, p in runner.model.named_parameters() if not p.requires_grad]
@@ -91,7 +93,7 @@ def test_it_starts_from_the_checkpoint_and_trains_and_tests(name, pretrained, da
     if c4:
         log = next(tmp_path.glob('*/*.log')).read_text()
         assert 0 < log.find('Finish Precise BN, BN stats updated') < log.find('Iter(val)')
-    # it was tested; a one-stage head with nothing learnt finds nothing to measure
+    # it was tested; an untrained one-stage head detects nothing to measure
     assert look.metrics or '_r50_fpn' in name and 'rcnn' not in name
 
 
@@ -128,11 +130,12 @@ def test_the_published_recipes():
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_colours_and_strides_are_those_of_pre_training(name):
+def test_colors_and_strides_are_those_of_pre_training(name):
     model = Config.fromfile(FOLDER / f'{name}.py').model
-    ours = Config.fromfile('configs/crosscl/r50_8xb32.py').model.data_preprocessor
-    assert model.data_preprocessor.mean == ours.mean and model.data_preprocessor.std == ours.std
-    assert model.data_preprocessor.bgr_to_rgb
+    expected = Config.fromfile('configs/crosscl/r50_8xb32.py').model.data_preprocessor
+    preprocessor = model.data_preprocessor
+    assert preprocessor.mean == expected.mean and preprocessor.std == expected.std
+    assert preprocessor.bgr_to_rgb
     parts = [model.backbone, model.roi_head.get('shared_head')] if 'roi_head' in model else []
     for part in filter(None, parts or [model.backbone]):
         assert part.style == 'pytorch' and part.norm_cfg.type == 'SyncBN' and not part.norm_eval
@@ -146,7 +149,7 @@ def test_mmdetections_script_lists_the_images_of_the_low_label_configs(tmp_path)
     for percent in (1, 10):
         cfg = Config.fromfile(FOLDER / f'mask-rcnn_r50_fpn_{percent}pct_coco.py')
         listed = json.loads((coco / cfg.train_dataloader.dataset.ann_file).read_text())
-        # it draws with replacement
+        # the script samples with replacement
         assert percent / 2 < len(listed['images']) <= percent and listed['annotations']
 
 

@@ -1,35 +1,58 @@
+"""The package: its requirements, its registries' names, its errors."""
+
 import subprocess
 import sys
 from importlib import metadata
 
 import pytest
 
-import mmcrosscl
+from mmcrosscl import dependencies
 from mmcrosscl.errors import BrokenImageError, InputError, sentence
 
 
-def test_a_wrong_version_is_named_with_the_mend(monkeypatch):
+def test_a_wrong_version_is_named_with_the_fix(monkeypatch):
     real = metadata.version
     monkeypatch.setattr(
         metadata, 'version', lambda name: '1.0.0' if name == 'onedl-mmdetection' else real(name)
     )
     with pytest.raises(ImportError, match=r'needs mmdet >=3.5.0,<4.0, but 1.0.0 is installed; run'):
-        mmcrosscl.check_requirements()
+        dependencies.check_requirements()
 
 
-def test_a_missing_package_is_named_with_the_mend(monkeypatch):
+def test_a_missing_package_is_named_with_the_fix(monkeypatch):
     def version(name):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, 'version', version)
     with pytest.raises(ImportError, match='needs mmengine, which is not installed; run: pip'):
-        mmcrosscl.check_requirements()
+        dependencies.check_requirements()
 
 
-def test_mmcv_without_ops_is_named_with_the_mend(monkeypatch):
-    monkeypatch.setattr(mmcrosscl, 'find_spec', lambda name: None)
+def test_mmcv_without_ops_is_named_with_the_fix(monkeypatch):
+    monkeypatch.setattr(dependencies, 'has_compiled_ops', lambda: False)
     with pytest.raises(ImportError, match='without its compiled ops'):
-        mmcrosscl.check_requirements()
+        dependencies.check_requirements()
+
+
+def test_components_are_refused_where_a_package_is_missing(tmp_path):
+    """The package imports; the first component that is looked up checks what it needs."""
+    code = (
+        'import sys; sys.modules["mmdet"] = None\n'
+        'from importlib import metadata\n'
+        'real = metadata.version\n'
+        'def version(name):\n'
+        '    if name in ("onedl-mmdetection", "mmdet"):\n'
+        '        raise metadata.PackageNotFoundError(name)\n'
+        '    return real(name)\n'
+        'metadata.version = version\n'
+        'import mmcrosscl\n'
+        'try:\n'
+        '    import mmcrosscl.models\n'
+        'except ImportError as error:\n'
+        '    print(error)\n'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert 'mmcrosscl needs mmdet, which is not installed; run: pip install' in done.stdout
 
 
 @pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain', 'mmdet'])
@@ -40,6 +63,7 @@ def test_components_resolve_from_other_projects_without_an_import(scope):
         '                       (MODELS, "CrossCLHead"), (MODELS, "InfoNCELoss"),\n'
         '                       (DATASETS, "UnlabeledDataset"), (HOOKS, "MultiScaleHook"),\n'
         '                       (MODELS, "KNNClassifier"), (HOOKS, "PretrainedHook"),\n'
+        '                       (HOOKS, "ResumeHook"), (HOOKS, "NonFiniteHook"),\n'
         '                       (HOOKS, "SkippedImagesHook"), (TRANSFORMS, "LoadImage"),\n'
         '                       (TRANSFORMS, "TwoCrops"), (TRANSFORMS, "RandomGaussianBlur"),\n'
         '                       (TRANSFORMS, "RandomColorJitter"),\n'

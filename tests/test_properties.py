@@ -1,17 +1,18 @@
-"""Whatever comes in, what comes out holds what the docstrings promise, or is one sentence."""
+"""Any input gives what the docstrings promise, or an error of one sentence."""
 
 import io
 import re
 from functools import cache
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from mmcrosscl.checkpoints import TARGETS, convert
-from mmcrosscl.datasets import SeededIndex, collate_views
+from mmcrosscl.datasets import collate_views
 from mmcrosscl.datasets.transforms import (
     LoadImage,
     PackViews,
@@ -24,6 +25,7 @@ from mmcrosscl.datasets.transforms import (
 from mmcrosscl.engine import MultiScaleHook, SkippedImagesHook
 from mmcrosscl.errors import BrokenImageError, InputError
 from mmcrosscl.models import CrossCLHead, InfoNCELoss, KeyQueue, ViewPreprocessor
+from mmcrosscl.structures import SeededIndex
 from tests.checkpoints.makers import crosscl
 
 SIDES = st.integers(1, 90)
@@ -39,13 +41,13 @@ def image(height, width, seed):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def whole_pipeline(scale, probs, on_device):
-    blur, jitter, grey, flip = probs
+def full_pipeline(scale, probs, on_device):
+    blur, jitter, grayscale, flip = probs
     return [
         TwoCrops(scale=scale, flip_prob=flip),
         RandomGaussianBlur(prob=blur, on_device=on_device),
         RandomColorJitter(prob=jitter, on_device=on_device),
-        RandomGrayscale(prob=grey, on_device=on_device),
+        RandomGrayscale(prob=grayscale, on_device=on_device),
         RegionPairs(base_size=scale, window=scale / 4, stride=scale / 7),
         PackViews(),
     ]
@@ -68,7 +70,7 @@ def test_any_image_makes_two_views_and_regions_within_them(
         place = SeededIndex(0, seed, 0, position)
         place.seed_generators()
         results = dict(img=image(height, width, seed), img_path='x', sample_idx=place)
-        for transform in whole_pipeline(scale, probs, on_device):
+        for transform in full_pipeline(scale, probs, on_device):
             results = transform(results)
         samples.append(results)
         views, sample = results['inputs'], results['data_samples']
@@ -178,6 +180,7 @@ def test_terms_are_taken_or_named_in_a_sentence(terms):
     try:
         head = CrossCLHead(
             terms=terms,
+            strides=dict(p2=4, p3=8, p4=16),
             roi_layer=dict(type='RoIAlign', output_size=1),
             loss=dict(type='mmcrosscl.InfoNCELoss'),
         )
@@ -192,9 +195,10 @@ def weights():
     return dict(crosscl().state_dict())
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(data=st.data(), to=st.sampled_from(TARGETS))
-def test_a_changed_checkpoint_is_converted_whole_or_named_in_a_sentence(data, to):
+def test_a_changed_checkpoint_is_converted_completely_or_named_in_a_sentence(data, to):
     """Weights that are missing, doubled, renamed, of another shape or none at all."""
     state = dict(weights())
     names = sorted(state)

@@ -1,4 +1,4 @@
-"""Measure the loader, the loss, the step and the communication beside plain forms of the same."""
+"""Measure the loader, the loss, the step and the communication against plain implementations."""
 
 import argparse
 import io
@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 try:
-    # packages say things when they are imported, in every process anew
+    # packages print messages when they are imported
     with redirect_stdout(io.StringIO()):
         from benchmarks import comm, harness, loader, loss, step
 except ImportError as error:
@@ -22,18 +22,18 @@ PARTS = ('loader', 'loss', 'step', 'comm')
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('part', choices=[*PARTS, 'all'])
-    parser.add_argument('--rounds', type=int, default=7, help='how often each is timed; default 7')
     parser.add_argument(
-        '--compile', action='store_true', help='step: with torch.compile too, which takes minutes'
+        '--rounds', type=int, default=7, help='times that each is measured; default 7'
     )
     parser.add_argument(
-        '--small', action='store_true', help='tiny sizes: shows that it runs, not how fast'
+        '--compile', action='store_true', help='step: also with torch.compile, which takes minutes'
     )
+    parser.add_argument('--small', action='store_true', help='tiny sizes, to check that it runs')
     return parser.parse_args()
 
 
 def report(part: str, rounds: int, small: bool, compiled: bool) -> str:
-    """The tables of one part, in Markdown."""
+    """Return the tables of one part, in Markdown."""
     if part == 'loader':
         with TemporaryDirectory() as folder:
             return loader.report(Path(folder), rounds, images=4 if small else 64)

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Train on a Slurm cluster, one task per GPU:
-#   tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of train.py]
+#   tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of mmcrosscl train]
 # GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (8) and SRUN_ARGS are taken from the environment.
-# On SIGUSR1 or SIGTERM a checkpoint is saved and the job is queued again: by Slurm within sbatch,
-# else by another srun. It goes on from there. The signal comes GRACE (120) seconds before the time
-# limit; within sbatch that is for sbatch to ask for: --signal=USR1@120 --requeue.
+# On SIGUSR1 or SIGTERM a checkpoint is saved and the job is requeued: by Slurm within sbatch, else
+# by another srun. It resumes from that checkpoint. Slurm sends the signal GRACE (120) seconds
+# before the time limit; within sbatch, ask sbatch for it: --signal=USR1@120 --requeue.
 set -uo pipefail
 if [ $# -lt 4 ]; then
-  echo "usage: $0 PARTITION JOB_NAME CONFIG WORK_DIR [arguments of train.py]" >&2
+  echo "usage: $0 PARTITION JOB_NAME CONFIG WORK_DIR [arguments of mmcrosscl train]" >&2
   exit 2
 fi
 tools=$(cd "$(dirname "$0")" && pwd)
@@ -30,10 +30,10 @@ while :; do
     --kill-on-bad-exit=1 \
     --signal=USR1@"${GRACE:-120}" \
     ${SRUN_ARGS:-} \
-    "${PYTHON:-python3}" -u "$tools/train.py" "$3" --work-dir "$4" --launcher slurm "${@:5}" \
+    "${PYTHON:-python3}" -u -m mmcrosscl train "$3" --work-dir "$4" --launcher slurm "${@:5}" \
     "${resume[@]}"
   status=$?
-  # 75: told to stop, and saved
+  # 75: preempted after a checkpoint was saved
   if [ $status -ne 75 ]; then exit $status; fi
   if [ -n "${SLURM_JOB_ID:-}" ]; then
     scontrol requeue "$SLURM_JOB_ID" || echo "error: job $SLURM_JOB_ID cannot be requeued; submit it again with --resume" >&2

@@ -1,10 +1,10 @@
-# What the detectors that start from CrossCL have in common; their configs put it into MMDetection's
+# Settings shared by the configs that start from a CrossCL checkpoint
 
-# any checkpoint that tools/convert.py knows; None is a random start
+# any checkpoint format that tools/convert.py reads; None for random initialization
 pretrained = 'work_dirs/r50_8xb32/epoch_200.pth'
 pretrained_hook = dict(type='mmcrosscl.PretrainedHook')
 
-# all layers are trained, with the statistics of all GPUs' images
+# no layer is frozen; batch statistics are synchronized over all GPUs
 crosscl_backbone = dict(
     frozen_stages=-1,
     norm_cfg=dict(type='SyncBN', requires_grad=True),
@@ -12,7 +12,7 @@ crosscl_backbone = dict(
     style='pytorch',
     init_cfg=None,
 )
-# RGB, as in pre-training
+# RGB input, as in pre-training
 crosscl_preprocessor = dict(
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],

@@ -1,4 +1,4 @@
-# A small model and a short schedule, for `make demo` on two CPU cores
+# A small model and a short schedule for `make demo`, minutes on two CPU cores
 _base_ = './r50_8xb32.py'
 
 model = dict(
@@ -7,13 +7,13 @@ model = dict(
     neck=dict(in_channels=[128, 256, 512], hid_channels=512),
 )
 
-train_pipeline = _base_.train_pipeline  # noqa: F821
+train_pipeline = _base_.train_pipeline
 train_pipeline[1].update(scale=96)
 
 train_dataloader = dict(
     num_workers=1,
     pin_memory=False,
-    # iterations do not depend on how many images there are
+    # the number of iterations does not depend on the number of images
     sampler=dict(type='mmcrosscl.SeededInfiniteSampler', shuffle=True),
     dataset=dict(data_root='data/demo_photos/', data_prefix='', pipeline=train_pipeline),
 )

@@ -1,3 +1,4 @@
+# ImageNet-1k, 400 epochs
 _base_ = './r50_8xb32.py'
 
 param_scheduler = [

@@ -1,4 +1,4 @@
-# COCO train2017 without its labels
+# COCO train2017 without labels, 800 epochs
 _base_ = './r50_8xb32.py'
 
 train_dataloader = dict(dataset=dict(data_root='data/coco/', data_prefix='train2017/'))

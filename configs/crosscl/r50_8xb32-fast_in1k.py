@@ -1,7 +1,7 @@
-# bfloat16, and colours and blur changed on the GPU: for GPUs that outrun their CPU cores
+# bfloat16, and color jitter and blur on the GPU: for machines whose CPU cores limit the speed
 _base_ = './r50_8xb32.py'
 
-train_pipeline = _base_.train_pipeline  # noqa: F821
+train_pipeline = _base_.train_pipeline
 train_pipeline[2].update(on_device=True)
 train_pipeline[3].update(on_device=True)
 train_pipeline[4].update(on_device=True)

@@ -1,7 +1,8 @@
+# Views of 224, 384 or 480 pixels
 _base_ = './r50_8xb32.py'
 
-train_pipeline = _base_.train_pipeline  # noqa: F821
-# the smallest crop of a reduced image still has 480 pixels a side
+train_pipeline = _base_.train_pipeline
+# the smallest crop of an image decoded at reduced size still has 480 pixels a side
 train_pipeline[0].update(min_size=1240)
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 

@@ -1,4 +1,4 @@
-# A small detector on the labelled set of `make demo`, in minutes on two CPU cores
+# A small detector on the labeled images of `make demo`, minutes on two CPU cores
 _base_ = [
     'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
     'mmdet::_base_/default_runtime.py',
@@ -8,9 +8,9 @@ _base_ = [
 pretrained = 'work_dirs/r18_demo/iter_240.pth'
 
 model = dict(
-    # one process has all the images, so its own batch norm will do
+    # one process, so batch norm needs no synchronization
     backbone=dict(depth=18, frozen_stages=-1, norm_eval=False, init_cfg=None),
-    # P3 to P5: the objects need no stride 4
+    # P3 to P5: no object is small enough for stride 4
     neck=dict(in_channels=[64, 128, 256, 512], start_level=1, num_outs=3),
     rpn_head=dict(anchor_generator=dict(scales=[3], strides=[8, 16, 32])),
     roi_head=dict(
@@ -36,7 +36,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(160, 160)),
-    # after the resizing: labels stay at the size of the image file
+    # after Resize, so that boxes keep the coordinates of the image file
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
@@ -76,7 +76,7 @@ test_evaluator = val_evaluator
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=150, val_interval=150)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-# so few steps want AdamW, from either start
+# AdamW converges within the few steps of this schedule
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05),
@@ -88,7 +88,7 @@ param_scheduler = [
 ]
 default_hooks = dict(
     pretrained=_base_.pretrained_hook,
-    logger=dict(interval=10),
+    logger=dict(interval=10, log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=150),
 )
 log_processor = dict(by_epoch=False, window_size=10)

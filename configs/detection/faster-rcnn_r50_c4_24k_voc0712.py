@@ -10,7 +10,7 @@ model = dict(
     data_preprocessor=_base_.crosscl_preprocessor,
     backbone=_base_.crosscl_backbone,
     roi_head=dict(
-        # the checkpoint's last stage goes here
+        # holds the last stage of the checkpoint
         shared_head=dict(
             type='ResLayerExtraNorm',
             norm_cfg=norm_cfg,
@@ -21,9 +21,9 @@ model = dict(
     ),
 )
 
-# precise batch norm counts images by the loader's batch size, which a batch sampler hides
+# PreciseBNHook reads the batch size of the loader, which is None with a batch sampler
 train_dataloader = dict(batch_sampler=None)
-# AP over IoU 0.5 to 0.95, beside AP50 and AP75
+# AP averaged over IoU 0.5 to 0.95, in addition to AP50 and AP75
 val_evaluator = dict(iou_thrs=[0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
 test_evaluator = val_evaluator
 
@@ -41,9 +41,10 @@ param_scheduler = [
 train_cfg = dict(max_iters=24000, val_interval=24000)
 default_hooks = dict(
     pretrained=_base_.pretrained_hook,
+    logger=dict(log_metric_by_epoch=False),
     checkpoint=dict(interval=4000),
 )
-# before the checkpoint and the test: statistics of the final weights over 200 batches
+# batch-norm statistics of the final weights over 200 batches, before the checkpoint and the test
 custom_hooks = [
     dict(
         type='mmpretrain.PreciseBNHook',
@@ -52,5 +53,5 @@ custom_hooks = [
         priority='ABOVE_NORMAL',
     ),
 ]
-# the learning rate is for 8 GPUs of 2 images and follows the real number
+# lr is for 8 GPUs of 2 images; it is scaled to other batch sizes
 auto_scale_lr = dict(enable=True)

@@ -1,4 +1,4 @@
-# FCOS, on MMDetection's schedule; its own config is for a Caffe backbone
+# FCOS, MMDetection's schedule, without its Caffe backbone
 _base_ = ['mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', '../_base_/fine_tuning.py']
 
 model = dict(
@@ -6,5 +6,5 @@ model = dict(
     backbone=_base_.crosscl_backbone,
 )
 default_hooks = dict(pretrained=_base_.pretrained_hook)
-# the learning rate is for 8 GPUs of 2 images and follows the real number
+# lr is for 8 GPUs of 2 images; it is scaled to other batch sizes
 auto_scale_lr = dict(enable=True)

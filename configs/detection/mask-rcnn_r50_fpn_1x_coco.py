@@ -15,7 +15,7 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 train_dataloader = dict(
-    # iterations are counted, not epochs
+    # the schedule counts iterations
     sampler=dict(type='InfiniteSampler'),
     dataset=dict(pipeline=train_pipeline),
 )
@@ -36,8 +36,9 @@ train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=90000, val_
 
 default_hooks = dict(
     pretrained=_base_.pretrained_hook,
+    logger=dict(log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=10000),
 )
 log_processor = dict(by_epoch=False)
-# the learning rate is for 8 GPUs of 2 images and follows the real number
+# lr is for 8 GPUs of 2 images; it is scaled to other batch sizes
 auto_scale_lr = dict(enable=True)

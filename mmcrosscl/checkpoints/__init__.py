@@ -1,19 +1,21 @@
-"""Reading, writing and converting checkpoints of ours and of other projects."""
+"""Checkpoints of mmcrosscl and of other projects: read, write, identify, convert and transfer."""
 
-from .convert import TARGETS, Conversion, convert
-from .files import atomic_write, read_checkpoint, verify_checksums, write_checkpoint
+from .convert import TARGETS, Conversion, convert, convert_file
 from .identify import Source, identify
+from .reading import read_checkpoint, verify_checksums
 from .transfer import convert_for_model
+from .writing import atomic_write, write_checkpoint
 
 __all__ = [
     'TARGETS',
     'Conversion',
     'Source',
-    'verify_checksums',
-    'convert',
-    'convert_for_model',
-    'read_checkpoint',
-    'identify',
-    'write_checkpoint',
     'atomic_write',
+    'convert',
+    'convert_file',
+    'convert_for_model',
+    'identify',
+    'read_checkpoint',
+    'verify_checksums',
+    'write_checkpoint',
 ]

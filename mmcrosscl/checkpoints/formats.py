@@ -1,7 +1,7 @@
-"""How other projects name the weights of a ResNet, a pyramid and a projection.
+"""Names that projects give to the weights of a ResNet, a pyramid and a projection.
 
-Our names are those of :class:`~mmcrosscl.models.CrossCL`: ``backbone.`` before torchvision's ResNet
-names, ``neck.`` before those of MMDetection's ``FPN`` over C2 to C5.
+They are translated to the names of :class:`~mmcrosscl.models.CrossCL`: ``backbone.`` before
+torchvision's ResNet names, ``neck.`` before those of MMDetection's ``FPN`` over C2 to C5.
 """
 
 import re
@@ -11,61 +11,62 @@ RESNET = r'((?:conv1|bn1|layer[1-4])\..+)'
 PYRAMID = r'neck\.(?:lateral|fpn)_convs\.'
 
 
-class LeaveOut(str):
-    """Why a weight is not taken over."""
+class Skipped(str):
+    """Reason for which a weight is skipped."""
 
 
-COARSE = LeaveOut('coarser than P5, which is where CrossCL ends')
-DENSE = LeaveOut('of the dense branch, which CrossCL has not')
-HEAD = LeaveOut('belongs to another task')
+COARSE = Skipped('coarser than P5, the last level of CrossCL')
+DENSE = Skipped('of the dense branch, which CrossCL does not have')
+HEAD = Skipped('belongs to another task')
 
-Rule = tuple[str, str | LeaveOut]
+Rule = tuple[str, str | Skipped]
 
 
 @dataclass(frozen=True)
 class Format:
-    """One project's names.
+    """Names of one project.
 
     Attributes:
-        kind: Whose they are.
-        telltale: Pattern of a name that only this format has, among those after it.
-        rules: Pattern of a name, and our name for it or why it is left out; the first that fits.
+        kind: The project, in words.
+        telltale: Pattern of a name that this format has and those after it in FORMATS do not.
+        rules: Pairs of a name's pattern and its CrossCL name, or the reason to skip it. The first
+            match counts.
     """
 
     kind: str
     telltale: str
     rules: tuple[Rule, ...]
 
-    def translate(self, name: str) -> str | LeaveOut | None:
-        """Our name, why it is left out, or None if the name is unknown."""
-        for pattern, ours in self.rules:
+    def translate(self, name: str) -> str | Skipped | None:
+        """Return the CrossCL name, the reason to skip the weight, or None for an unknown name."""
+        for pattern, target in self.rules:
             if match := re.fullmatch(pattern, name):
-                return ours if isinstance(ours, LeaveOut) else match.expand(ours)
+                return target if isinstance(target, Skipped) else match.expand(target)
         return None
 
 
 def _contrastive() -> tuple[Rule, ...]:
-    """Names of MoCo and its children: an encoder for queries, one for keys, a queue."""
+    """Names of MoCo and its successors: an encoder for queries, one for keys, a queue."""
     rules = []
-    for theirs, ours in (('encoder_q', ''), ('encoder_k', 'key_encoder.')):
+    for encoder, prefix in (('encoder_q', ''), ('encoder_k', 'key_encoder.')):
         # DenseCL's encoder is a sequence of backbone and neck
-        rules.append((rf'{theirs}\.(?:0\.)?{RESNET}', rf'{ours}backbone.\1'))
+        rules.append((rf'{encoder}\.(?:0\.)?{RESNET}', rf'{prefix}backbone.\1'))
         for level in (3, 4, 5):
             for conv, place in (('lateral', 'lateral_convs'), ('output', 'fpn_convs')):
-                name, target = rf'{theirs}\.fpn_{conv}{level}', f'{ours}neck.{place}.{level - 2}'
+                name, target = rf'{encoder}\.fpn_{conv}{level}', f'{prefix}neck.{place}.{level - 2}'
                 rules.append((rf'{name}\.(?:0\.)?(weight|bias)', rf'{target}.conv.\1'))
                 rules.append((rf'{name}\.1\.(.+)', rf'{target}.bn.\1'))
         rules += [
-            (rf'{theirs}\.(?:fc|1\.mlp)\.([02]\..+)', rf'{ours}neck.projection.mlp.\1'),
-            (rf'{theirs}\.fc\..+', LeaveOut('a single layer, where CrossCL projects with two')),
-            (rf'{theirs}\.1\.mlp2\..+', DENSE),
+            (rf'{encoder}\.(?:fc|1\.mlp)\.([02]\..+)', rf'{prefix}neck.projection.mlp.\1'),
+            (rf'{encoder}\.fc\..+', Skipped('a single layer; CrossCL projects with two')),
+            (rf'{encoder}\.1\.mlp2\..+', DENSE),
         ]
     return (
         *rules,
         ('queue', 'queue.keys'),
         ('queue_ptr', 'queue.pointer'),
         (r'queue2(?:_ptr)?', DENSE),
-        (r'backbone\..+', LeaveOut('stands in encoder_q too')),
+        (r'backbone\..+', Skipped('a copy of encoder_q')),
     )
 
 
@@ -75,12 +76,12 @@ def _detectron2() -> tuple[Rule, ...]:
         (r'stem\.conv1\.(.+)', r'backbone.conv1.\1'),
     ]
     for stage in (2, 3, 4, 5):
-        block, ours = rf'res{stage}\.(\d+)', rf'backbone.layer{stage - 1}.\1'
+        block, target = rf'res{stage}\.(\d+)', rf'backbone.layer{stage - 1}.\1'
         pairs += [
-            (rf'{block}\.conv(\d)\.norm\.(.+)', rf'{ours}.bn\2.\3'),
-            (rf'{block}\.conv(\d)\.(.+)', rf'{ours}.conv\2.\3'),
-            (rf'{block}\.shortcut\.norm\.(.+)', rf'{ours}.downsample.1.\2'),
-            (rf'{block}\.shortcut\.(.+)', rf'{ours}.downsample.0.\2'),
+            (rf'{block}\.conv(\d)\.norm\.(.+)', rf'{target}.bn\2.\3'),
+            (rf'{block}\.conv(\d)\.(.+)', rf'{target}.conv\2.\3'),
+            (rf'{block}\.shortcut\.norm\.(.+)', rf'{target}.downsample.1.\2'),
+            (rf'{block}\.shortcut\.(.+)', rf'{target}.downsample.0.\2'),
         ]
         for conv, place in (('lateral', 'lateral_convs'), ('output', 'fpn_convs')):
             pairs += [
@@ -88,14 +89,14 @@ def _detectron2() -> tuple[Rule, ...]:
                 (rf'fpn_{conv}{stage}\.(.+)', rf'neck.{place}.{stage - 2}.conv.\1'),
             ]
     return (
-        *((rf'(?:(?:backbone|bottom_up|roi_heads)\.)*{name}', ours) for name, ours in pairs),
+        *((rf'(?:(?:backbone|bottom_up|roi_heads)\.)*{name}', target) for name, target in pairs),
         (r'(?:backbone\.)?top_block\..+', COARSE),
         (r'(?:.+\.)?(?:stem\.fc|linear)\..+', HEAD),
         (r'(?:proposal_generator|roi_heads|head|pixel_mean|pixel_std)(?:\..+)?', HEAD),
     )
 
 
-# in the order in which they are tried
+# tried in this order
 FORMATS = (
     Format(
         'CrossCL of mmcrosscl',
@@ -117,8 +118,8 @@ FORMATS = (
             (rf'{PYRAMID}.+', COARSE),
             (r'neck\.mlp\.([02]\..+)', r'neck.projection.mlp.\1'),
             (r'neck\.mlp2\..+', DENSE),
-            (r'neck\..+', LeaveOut('no part of an FPN')),
-            (r'(?:encoder_k|queue2?)(?:[._].+)?', LeaveOut('of another method')),
+            (r'neck\..+', Skipped('not part of an FPN')),
+            (r'(?:encoder_k|queue2?)(?:[._].+)?', Skipped('of another method')),
             (r'(?:\w+_)?head\..+|data_preprocessor\..+', HEAD),
         ),
     ),
@@ -130,13 +131,13 @@ FORMATS = (
 )
 
 
-def to_detectron2(ours: str) -> str:
-    """Detectron2's name for a backbone or pyramid weight, without its model's prefixes."""
-    if match := re.fullmatch(r'neck\.(lateral|fpn)_convs\.(\d)\.(conv|bn)\.(.+)', ours):
+def to_detectron2(name: str) -> str:
+    """Return Detectron2's name of a backbone or pyramid weight, without the model's prefixes."""
+    if match := re.fullmatch(r'neck\.(lateral|fpn)_convs\.(\d)\.(conv|bn)\.(.+)', name):
         conv, place, kind, field = match.groups()
         conv = 'lateral' if conv == 'lateral' else 'output'
         return f'fpn_{conv}{int(place) + 2}.{"norm." if kind == "bn" else ""}{field}'
-    name = ours.removeprefix('backbone.')
+    name = name.removeprefix('backbone.')
     if not name.startswith('layer'):
         name = f'stem.{name}'
     name = re.sub(r'layer(\d)', lambda match: f'res{int(match.group(1)) + 1}', name)

@@ -1,4 +1,4 @@
-"""From any known checkpoint into a detector or classifier that is about to be trained."""
+"""Conversion of checkpoints for the detector or classifier that will load them."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from torch import nn
 from mmcrosscl.errors import InputError
 
 from .convert import Conversion, convert
-from .formats import PYRAMID, LeaveOut
+from .formats import PYRAMID, Skipped
 from .validate import few
 
 SHARED_HEAD = 'roi_head.shared_head.'
@@ -18,39 +18,39 @@ SHARED_HEAD = 'roi_head.shared_head.'
 def convert_for_model(checkpoint: Mapping, model: nn.Module) -> Conversion:
     """Convert a checkpoint to the names of a model of MMDetection or MMPretrain.
 
-    The backbone goes over whole. Of the pyramid goes over what the model's ``FPN`` has too, be it
-    numbered from C2 or from C3. Where the RoI head holds the last stage, as in a C4 detector, the
-    checkpoint's last stage goes there.
+    All weights of the backbone are kept, and those of the pyramid levels that the model's ``FPN``
+    has too, numbered from C2 or from C3. If the RoI head holds the last stage, as in a C4 detector,
+    the last stage of the checkpoint is renamed to match.
 
     Args:
-        checkpoint (Mapping): What the file holds; see :func:`identify` for which are known.
-        model (nn.Module): Has a ``backbone`` and may have a ``neck``; is not changed.
+        checkpoint (Mapping): Contents of the file, of a project that :func:`identify` knows.
+        model (nn.Module): Has a ``backbone`` and may have a ``neck``. It is not modified.
 
     Returns:
-        Conversion: Every name of its state dict is in the model, with that shape.
+        Conversion: Every name of its state dict is in the model, with the same shape.
 
     Raises:
-        InputError: If the backbones are not the same, or a level of the pyramid does not fit.
+        InputError: If the backbones differ, or a level of the pyramid does not fit.
     """
     wanted = model.state_dict()
     start_level = getattr(getattr(model, 'neck', None), 'start_level', 0)
     result = convert(checkpoint, 'mmdet', start_level)
-    state, origin, left_out = {}, {}, dict(result.left_out)
+    state, origin, skipped = {}, {}, dict(result.skipped)
     for name, value in result.state_dict.items():
-        theirs = result.origin.get(name, name)
+        original = result.origin.get(name, name)
         place = re.sub(r'^backbone\.(?=layer4\.)', SHARED_HEAD, name)
         place = place if place in wanted else name
         if place in wanted or name.startswith('backbone.') and not _absent(name, wanted):
-            state[place], origin[place] = value, theirs
+            state[place], origin[place] = value, original
         elif match := re.match(rf'{PYRAMID}\d', name):
             if any(other.startswith(f'{match.group()}.') for other in wanted):
                 raise InputError(
                     f'{name} of the checkpoint is not in the model: the norms of the pyramids '
                     "differ; set the model's neck.norm_cfg to that of the pre-training"
                 )
-            left_out[theirs] = LeaveOut('a level that the model has not')
+            skipped[original] = Skipped('a level that the model does not have')
         else:
-            left_out[theirs] = LeaveOut('not in the model')
+            skipped[original] = Skipped('not in the model')
     _check_backbone(state, wanted)
     wrong = [
         f'{name} is {tuple(value.shape)} and {tuple(wanted[name].shape)} in the model'
@@ -62,17 +62,17 @@ def convert_for_model(checkpoint: Mapping, model: nn.Module) -> Conversion:
             f'{len(wrong)} of the checkpoint do not fit the model: {few(wrong)}; set the model to '
             'the widths of the pre-training'
         )
-    return replace(result, state_dict=state, origin=origin, left_out=left_out)
+    return replace(result, state_dict=state, origin=origin, skipped=skipped)
 
 
 def _absent(name: str, wanted: Mapping) -> bool:
-    """Whether the model has nothing of the stage that a backbone weight belongs to."""
+    """Return whether the model lacks the stage that a backbone weight belongs to."""
     stage = re.match(r'backbone\.[^.]+\.', name)
     return stage is not None and not any(other.startswith(stage.group()) for other in wanted)
 
 
 def _check_backbone(state: Mapping, wanted: Mapping) -> None:
-    """Raise unless the model's backbone, and no other one, is in the state dict."""
+    """Raise unless the state dict has exactly the backbone of the model."""
     stages = ('backbone.', f'{SHARED_HEAD}layer4.')
     if not any(name.startswith(stages) for name in wanted):
         raise InputError(

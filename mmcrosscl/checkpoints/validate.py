@@ -1,7 +1,8 @@
-"""Whether weights are a whole ResNet, pyramid, projection and key encoder that fit together."""
+"""Checks that weights form a complete ResNet, pyramid, projection and key encoder."""
 
 import re
 from collections.abc import Iterable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -17,28 +18,28 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def validate_weights(weights: dict[str, Tensor]) -> None:
-    """Raise unless nothing is missing, unknown or of a wrong shape.
+    """Raise if a weight is missing, unknown or of the wrong shape.
 
-    The backbone must be a ResNet-18 to -152; pyramid, projection, key encoder and queue may be
-    missing, but not in part. Counters of batch norms, which frozen ones lack, are added as zeros.
+    The backbone must be a ResNet-18 to -152. Pyramid, projection, key encoder and queue may be
+    absent, but not incomplete. Missing counters of frozen batch norms are added as zeros.
 
     Args:
-        weights (dict[str, Tensor]): Our name to tensor.
+        weights (dict[str, Tensor]): CrossCL name to tensor; counters are added in place.
 
     Raises:
-        InputError: Names what is wrong.
+        InputError: Names the offending weights.
     """
     expected = _resnet(weights)
     width = expected['backbone.layer4.0.downsample.1.weight'][0]
     expected |= _pyramid(weights, width) | _projection(weights, width)
-    # without a pyramid, a key encoder is of another method and stays as it is
+    # a key encoder without a pyramid is of another method and is not checked
     if any(name.startswith('key_encoder.') for name in weights) and _pyramid(weights, width):
         expected |= {f'key_encoder.{name}': shape for name, shape in expected.items()}
         expected |= {'key_encoder.steps': (), 'queue.pointer': ()}
         dim = expected.get(f'{PROJECTION}.2.bias', (0,))[0]
         expected['queue.keys'] = (_rows(weights, 'queue.keys'), dim)
         if 'key_encoder.steps' not in weights:
-            # not zero: it has a state of its own, which the first update must not replace
+            # at step 0 the first update would replace the key encoder by the query encoder
             weights['key_encoder.steps'] = torch.ones((), dtype=torch.long)
     elsewhere = ('key_encoder.', 'queue.')
     unknown = [n for n in weights if n not in expected and not n.startswith(elsewhere)]
@@ -50,7 +51,7 @@ def validate_weights(weights: dict[str, Tensor]) -> None:
         if names:
             raise InputError(
                 f'{len(names)} {what} {"name" if len(names) == 1 else "names"}: {few(names)}; give '
-                'a whole checkpoint with a ResNet-18 to -152'
+                'a complete checkpoint with a ResNet-18 to -152'
             )
     wrong = [
         f'{name} is {tuple(weights[name].shape)}, not {shape}'
@@ -65,24 +66,29 @@ def validate_weights(weights: dict[str, Tensor]) -> None:
 
 
 def few(names: Iterable[str], count: int = 5) -> str:
-    """The first few of the names in order, and how many more there are."""
+    """Format the first ``count`` names in sorted order, and the number of the others."""
     names = sorted(names)
     more = f' and {len(names) - count} more' if len(names) > count else ''
     return ', '.join(names[:count]) + more
 
 
 def _resnet(weights: dict[str, Tensor]) -> Shapes:
-    """Names and shapes of the ResNet that is nearest to the given one."""
+    """Return names and shapes of the ResNet that shares the most names with the given one."""
     given = {name for name in weights if name.startswith('backbone.')}
-    candidates = []
-    for depth in DEPTHS:
-        with torch.device('meta'):
-            state = getattr(resnet, depth)().state_dict()
-        shapes = {name: tuple(value.shape) for name, value in state.items()}
-        candidates.append(
-            {f'backbone.{n}': shape for n, shape in shapes.items() if not n.startswith('fc.')}
-        )
-    return min(candidates, key=lambda shapes: len(shapes.keys() ^ given))
+    nearest = min(DEPTHS, key=lambda depth: len(_shapes(depth).keys() ^ given))
+    return dict(_shapes(nearest))
+
+
+@cache
+def _shapes(depth: str) -> Shapes:
+    """Return names and shapes of one of torchvision's ResNets without its classifier."""
+    with torch.device('meta'):
+        state = getattr(resnet, depth)().state_dict()
+    return {
+        f'backbone.{name}': tuple(value.shape)
+        for name, value in state.items()
+        if not name.startswith('fc.')
+    }
 
 
 def _pyramid(weights: dict[str, Tensor], width: int) -> Shapes:

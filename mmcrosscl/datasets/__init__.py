@@ -1,7 +1,11 @@
-"""Images without labels, their order, and the transforms that make two views of each."""
+"""Datasets without labels, samplers and batch collation."""
+
+# checks the requirements before the modules below import them
+import mmcrosscl.registry  # noqa: F401
+from mmcrosscl.structures import SeededIndex
 
 from .collate import collate_views
-from .samplers import SeededIndex, SeededInfiniteSampler, SeededSampler
+from .samplers import SeededInfiniteSampler, SeededSampler
 from .unlabeled import UnlabeledDataset
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""From samples to a batch."""
+"""From packed samples to a batch."""
 
 import numpy as np
 import torch
@@ -10,19 +10,19 @@ from mmcrosscl.registry import FUNCTIONS
 
 @FUNCTIONS.register_module()
 def collate_views(samples: list[dict], _scope_: str | None = None) -> dict:
-    """Put the views of all samples together.
+    """Stack the views of all samples.
 
     Args:
-        samples (list[dict]): N times what :class:`~mmcrosscl.datasets.transforms.PackViews` gives.
-        _scope_ (str, optional): What MMEngine writes into the settings of a config that another
-            package inherits, and then hands to this function. Not used.
+        samples (list[dict]): N results of :class:`~mmcrosscl.datasets.transforms.PackViews`.
+        _scope_ (str, optional): Not used. MMEngine adds it to the settings of a config that another
+            package inherits, and passes it to this function.
 
     Returns:
         dict: 'inputs', query views and key views, each (N, 3, S, S) uint8 in channels-last memory,
-        and 'data_samples', a list of N.
+        and 'data_samples', a list of N :class:`~mmcrosscl.structures.ViewPairSample`.
 
     Raises:
-        InputError: If the views are not those of PackViews.
+        InputError: If the views are not arrays, as from PackViews.
     """
     return dict(
         inputs=[_stack(views) for views in zip(*(sample['inputs'] for sample in samples))],
@@ -33,7 +33,7 @@ def collate_views(samples: list[dict], _scope_: str | None = None) -> dict:
 def _stack(views: tuple[np.ndarray, ...]) -> Tensor:
     if not all(isinstance(view, np.ndarray) and view.shape[2:] == (3,) for view in views):
         raise InputError(
-            'a view is no (S, S, 3) array; end the pipeline with mmcrosscl.PackViews, or take '
+            'a view is not an (S, S, 3) array; end the pipeline with mmcrosscl.PackViews, or use '
             'another collate_fn than mmcrosscl.collate_views'
         )
     batch = torch.empty(len(views), *views[0].shape, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""Images without labels, from any folder."""
+"""A dataset of the images in a folder, without labels."""
 
 import os
 
@@ -6,33 +6,32 @@ from mmpretrain.datasets import CustomDataset
 
 from mmcrosscl.errors import BrokenImageError, InputError
 from mmcrosscl.registry import DATASETS
-
-from .samplers import SeededIndex
+from mmcrosscl.structures import SeededIndex
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm', '.pgm', '.gif')
 
 
 @DATASETS.register_module()
 class UnlabeledDataset(CustomDataset):
-    """All images below a folder, at any depth, or those that a list names.
+    """All images below a folder, at any depth, or those in a list.
 
-    Links are followed; files and folders whose names begin with a dot are left out. A list names
-    images of that folder alone: no name in it may lead out of it.
+    Links are followed; files and folders whose names begin with a dot are skipped. A list names
+    images of that folder only: a name that leads out of it is an error.
 
-    Where an image cannot be read, another one is drawn in its place. What was left out travels
-    with the packed sample that replaces it, as ``skipped_images`` in its meta information, a list
-    of (path, reason); :class:`~mmcrosscl.engine.SkippedImagesHook` counts and logs it.
+    An image that cannot be read is replaced with a random other one. The packed sample of the
+    replacement has the meta information ``skipped_images``, a list of (path, reason), which
+    :class:`~mmcrosscl.engine.SkippedImagesHook` counts and logs.
 
     Args:
         data_root (str): The folder. Defaults to ''.
-        data_prefix (str): A folder below ``data_root`` to stay in. Defaults to ''.
+        data_prefix (str): The folder of the images, relative to ``data_root``. Defaults to ''.
         ann_file (str): A text file that names one image per line, relative to ``data_prefix``.
             Defaults to '': every image in the folder.
-        extensions (tuple[str, ...]): What counts as an image. Defaults to the usual formats.
-        **kwargs: Those of :class:`mmengine.dataset.BaseDataset`, such as ``pipeline``.
+        extensions (tuple[str, ...]): Of the files that are images. Defaults to common formats.
+        **kwargs: Arguments of :class:`mmengine.dataset.BaseDataset`, such as ``pipeline``.
 
     Raises:
-        InputError: If the folder or list is missing or has no image in it, or the list names a file
+        InputError: If the folder or list is missing or has no image, or the list names a file
             outside of the folder.
     """
 
@@ -54,7 +53,7 @@ class UnlabeledDataset(CustomDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """One dict with ``img_path`` per image, in the order of the list or of their paths."""
+        """Return a dict with ``img_path`` per image, in the order of the list or of the paths."""
         folder = self.img_prefix
         if '://' not in folder and not os.path.isdir(folder):
             state = 'is a file' if os.path.exists(folder.rstrip('/')) else 'does not exist'
@@ -78,21 +77,21 @@ class UnlabeledDataset(CustomDataset):
         return data_list
 
     def _stay_within(self, folder: str, data_list: list[dict]) -> None:
-        # by name alone: links are the user's own, as those that a search of the folder follows
+        # by name only: links are the user's choice, as in a search of the folder
         prefix = os.path.join(folder, '')
         for info in data_list:
             path = info['img_path']
             if not path.startswith(prefix) or '..' in path.removeprefix(prefix).split('/'):
                 raise InputError(
                     f'image list {self.ann_file} names {path}, which is not below {folder}; name '
-                    'images in the folder alone, relative to it'
+                    'only images in the folder, relative to it'
                 )
 
     def _find_samples(self) -> list[str]:
         folder = self.img_prefix
         if '://' in folder:
             return super()._find_samples()
-        # what scandir puts before the names; relpath would take seconds over a million of them
+        # removed by length: relpath would take seconds for a million names
         prefix = os.path.join(folder, '')
         samples, seen, waiting = [], set(), [folder]
         while waiting:
@@ -107,17 +106,16 @@ class UnlabeledDataset(CustomDataset):
                     continue
                 if entry.is_dir():
                     waiting.append(entry.path)
-                # a pipe would be waited for
+                # reading a pipe would block
                 elif entry.is_file() and self.is_valid_file(entry.name):
                     samples.append(entry.path.removeprefix(prefix))
         return sorted(samples)
 
     def __getitem__(self, idx: int) -> dict:
-        """The sample at ``idx``, or a random other one where its image is broken.
+        """Return the sample at ``idx``, or a random other one if its image is broken.
 
         Args:
-            idx (int): If it is a :class:`~mmcrosscl.datasets.samplers.SeededIndex`, all draws are a
-                function of it.
+            idx (int): A :class:`~mmcrosscl.structures.SeededIndex` seeds all random parameters.
 
         Raises:
             InputError: If ``max_refetch`` + 1 images in a row are broken.

@@ -1,22 +1,24 @@
-"""What happens around the training iterations."""
+"""Training: the runner, optimizer wrappers and hooks, and from a config to a runner."""
 
-from .bfloat16_optim_wrapper import BFloat16OptimWrapper
-from .finite_optim_wrapper import FiniteOptimWrapper
-from .launch import add_config_arguments, build_runner, read_config
-from .multi_scale_hook import MultiScaleHook
-from .non_finite_hook import NonFiniteHook
-from .preemption_hook import PREEMPTED, PreemptionHook
-from .pretrained_hook import PretrainedHook
-from .replay import replay
-from .resumable_epoch_loop import ResumableEpochLoop
-from .resumable_runner import ResumableRunner
-from .safe_checkpoint_hook import SafeCheckpointHook
-from .skipped_images_hook import SkippedImagesHook
-from .step_seed_hook import StepSeedHook
-from .watched_loader import WatchedLoader
+# checks the requirements before the modules below import them
+import mmcrosscl.registry  # noqa: F401
+
+from .config import build_runner, load_config, set_test_checkpoint
+from .hooks import MultiScaleHook, PretrainedHook, SkippedImagesHook, StepSeedHook
+from .optim import BFloat16OptimWrapper, FiniteOptimWrapper, NonFiniteHook, replay
+from .options import merge_options
+from .runner import (
+    DEFAULT_HOOKS,
+    PreemptionHook,
+    ResumableEpochLoop,
+    ResumableIterLoop,
+    ResumableRunner,
+    ResumeHook,
+    SafeCheckpointHook,
+)
 
 __all__ = [
-    'PREEMPTED',
+    'DEFAULT_HOOKS',
     'BFloat16OptimWrapper',
     'FiniteOptimWrapper',
     'MultiScaleHook',
@@ -24,13 +26,15 @@ __all__ = [
     'PreemptionHook',
     'PretrainedHook',
     'ResumableEpochLoop',
+    'ResumableIterLoop',
     'ResumableRunner',
+    'ResumeHook',
     'SafeCheckpointHook',
     'SkippedImagesHook',
     'StepSeedHook',
-    'WatchedLoader',
-    'add_config_arguments',
     'build_runner',
-    'read_config',
+    'load_config',
+    'merge_options',
     'replay',
+    'set_test_checkpoint',
 ]

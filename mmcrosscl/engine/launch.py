@@ -1,130 +1,119 @@
-"""Reads a config and builds a runner from it on whatever machine this is."""
+"""Starts the training processes of one machine with torch's elastic agent."""
 
 import os
-from argparse import SUPPRESS, ArgumentParser, Namespace
-from datetime import timedelta
-from pathlib import Path
+import signal
+import sys
+import uuid
+from collections.abc import Sequence
 
-import torch
-from mmcv.ops import get_compiling_cuda_version
-from mmengine.config import Config, DictAction
-from mmengine.registry import RUNNERS
-from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch import distributed
+from torch.distributed.elastic.agent.server import WorkerGroup
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerSpec
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+from torch.distributed.elastic.rendezvous import RendezvousError, RendezvousParameters
+from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
-from mmcrosscl.errors import InputError
+from mmcrosscl.errors import EXIT_INPUT, EXIT_PREEMPTED, InputError, RunError
 
-
-def add_config_arguments(parser: ArgumentParser) -> None:
-    """Add the config and what every command line may say about it; see :func:`read_config`."""
-    parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='where to write; default work_dirs/<name of the config>')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings, for example train_dataloader.batch_size=16; a list is key="[a,b]"',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='what started the processes',
-    )
-    parser.add_argument(
-        '--trust-checkpoints',
-        action='store_true',
-        help='unpickle whatever checkpoints hold: that runs any program that their authors put '
-        'there, with your rights',
-    )
-    # torchrun and torch.distributed.launch say it in the environment or on the command line
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=SUPPRESS)
+# A restart cannot help after these.
+FINAL = (EXIT_INPUT, EXIT_PREEMPTED)
+PREEMPTING = (signal.SIGTERM, signal.SIGUSR1)
 
 
-def read_config(args: Namespace) -> Config:
-    """The config of a command line, for :func:`build_runner`.
+def launch(arguments: Sequence[str], processes: int) -> int:
+    """Run `mmcrosscl train ARGUMENTS` in several processes, and return the exit status.
+
+    When a process dies, all are restarted, at most ``MAX_RESTARTS`` (3) times, from the newest
+    checkpoint of the run. An input error, NaN/Inf or a preemption is final. SIGTERM and SIGUSR1
+    are passed on; the processes save a checkpoint, and the exit status is 75.
+
+    For several machines, run the same command on each, with NNODES, MASTER_ADDR and PORT set in the
+    environment.
 
     Args:
-        args (Namespace): What :func:`add_config_arguments` asked for.
+        arguments (Sequence[str]): Of `mmcrosscl train`.
+        processes (int): How many on this machine.
 
     Raises:
-        InputError: If there is no such file, or it cannot be read.
+        InputError: If the number of processes or machines is not positive.
+        RunError: If the machines do not find each other.
     """
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not Path(args.config).is_file():
-        raise InputError(f'config {args.config} does not exist; see configs/')
+    machines = int(os.environ.get('NNODES', 1))
+    if processes < 1 or machines < 1:
+        raise InputError(f'{processes} processes on {machines} machines; give at least 1 of each')
+    # as torchrun does, so that processes do not compete for the cores
+    if processes > 1:
+        os.environ.setdefault('OMP_NUM_THREADS', '1')
+    # A shared store keeps the addresses of dead processes, to which restarted ones would connect.
+    os.environ['TORCH_DISABLE_SHARE_RDZV_TCP_STORE'] = '1'
+    os.environ['TORCHELASTIC_SIGNALS_TO_HANDLE'] = 'SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1'
+    spec = _worker_spec(arguments, processes, machines)
     try:
-        cfg = Config.fromfile(args.config)
-    # a config is a program and may fail as any other
-    except Exception as error:
-        raise InputError(f'config {args.config} cannot be read: {error!r}') from error
-    cfg.launcher = args.launcher
-    if args.trust_checkpoints:
-        cfg.trust_checkpoints = True
-    cfg.merge_from_dict(args.cfg_options or {})
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
-    return cfg
+        failures = _Agent(spec, DefaultLogsSpecs()).run().failures
+    except SignalException as stop:
+        return EXIT_PREEMPTED if stop.sigval in PREEMPTING else 128 + stop.sigval
+    except RendezvousError as error:
+        raise RunError(
+            f'the {machines} machines did not meet ({error}); check that MASTER_ADDR and PORT are '
+            'the same on all, and that the port is free and reachable'
+        ) from error
+    except _FinalStatus as final:
+        failures = {0: final.failure}
+    # lets other machines end too
+    spec.rdzv_handler.shutdown()
+    # a process that a signal ended has the negative number of the signal
+    statuses = [failure.exitcode for failure in failures.values()]
+    return max((s if s > 0 else 128 - s for s in statuses), default=0)
 
 
-def build_runner(cfg: Config) -> Runner:
-    """The config's runner, :class:`ResumableRunner` unless its ``runner_type`` is another.
+def _worker_spec(arguments: Sequence[str], processes: int, machines: int) -> WorkerSpec:
+    alone = machines == 1
+    # One machine gets a free port and a name of its own, so that jobs do not meet.
+    endpoint = 'localhost:0'
+    if not alone:
+        master = os.environ.get('MASTER_ADDR', '127.0.0.1')
+        endpoint = f'{master}:{os.environ.get("PORT", 29500)}'
+    address = '127.0.0.1' if alone else None
+    parameters = RendezvousParameters(
+        backend='c10d',
+        endpoint=endpoint,
+        run_id=uuid.uuid4().hex if alone else os.environ.get('RUN_ID', 'mmcrosscl'),
+        min_nodes=machines,
+        max_nodes=machines,
+        local_addr=address,
+    )
+    return WorkerSpec(
+        role='train',
+        local_world_size=processes,
+        entrypoint=sys.executable,
+        args=('-u', '-m', 'mmcrosscl', 'train', *arguments),
+        rdzv_handler=get_rendezvous_handler(parameters),
+        max_restarts=int(os.environ.get('MAX_RESTARTS', 3)),
+        local_addr=address,
+    )
 
-    Without a GPU its processes talk over gloo.
 
-    Args:
-        cfg (Config): A whole training config, ``launcher`` and ``work_dir`` included. Changed in
-            place where there is no GPU.
+class _FinalStatus(Exception):
+    """Carries the failure that ends the job out of the agent."""
 
-    Returns:
-        Runner: Ready for ``train()``.
+    def __init__(self, failure: ProcessFailure) -> None:
+        super().__init__(failure.exitcode)
+        self.failure = failure
 
-    Raises:
-        InputError: If mixed precision is asked for without a GPU, mmcv's ops cannot use the GPU,
-            the images do not fill a batch, or the work dir cannot be written to.
-    """
-    if cfg.get('launcher', 'none') == 'pytorch' and 'RANK' not in os.environ:
-        raise InputError('--launcher pytorch is for torchrun to give; use tools/dist_train.sh')
-    if torch.cuda.is_available():
-        if get_compiling_cuda_version() == 'not available':
-            raise InputError(
-                "mmcv's ops were compiled without CUDA; run `make setup CUDA=1`, or train without "
-                'the GPU: CUDA_VISIBLE_DEVICES=-1'
+
+class _Agent(LocalElasticAgent):
+    """torch's agent, which does not restart processes whose exit status is final."""
+
+    # torch documents this method as the one to override; it is called every fraction of a second
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        result = super()._monitor_workers(worker_group)
+        for rank, failure in result.failures.items():
+            print(
+                f'[mmcrosscl] training process {rank} ended with status {failure.exitcode}',
+                file=sys.stderr,
+                flush=True,
             )
-    else:
-        if cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper':
-            raise InputError('mixed precision needs a GPU, and none is found; leave --amp away')
-        if cfg.get('launcher', 'none') != 'none':
-            _gather_without_gpu(cfg)
-    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        loader = cfg.get(name) or {}
-        if loader.get('num_workers') == 0:
-            # torch refuses both without workers
-            loader['persistent_workers'] = False
-            loader.pop('timeout', None)
-    cfg.setdefault('runner_type', 'mmcrosscl.ResumableRunner')
-    runner = RUNNERS.build(cfg)
-    loop = runner.train_loop
-    if isinstance(loop, EpochBasedTrainLoop) and len(loop.dataloader) == 0:
-        raise InputError(
-            f'{len(loop.dataloader.dataset)} images do not fill a batch of '
-            f'{loop.dataloader.batch_size} on each of {runner.world_size} processes; give more '
-            'images, a smaller train_dataloader.batch_size or train_dataloader.drop_last=False'
-        )
-    return runner
-
-
-def _gather_without_gpu(cfg: Config) -> None:
-    # mmengine would bind each process to a GPU before it opens the group
-    if cfg.launcher != 'pytorch':
-        raise InputError(
-            f'launcher {cfg.launcher} needs GPUs, and none is found; use --launcher pytorch'
-        )
-    seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
-    distributed.init_process_group('gloo', timeout=seconds and timedelta(seconds=seconds))
-    wrapper = dict(device_ids=None, broadcast_buffers=False)
-    wrapper['find_unused_parameters'] = cfg.get('find_unused_parameters', False)
-    cfg.setdefault('model_wrapper_cfg', wrapper)
+            if failure.exitcode in FINAL:
+                raise _FinalStatus(failure)
+        return result

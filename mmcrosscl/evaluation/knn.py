@@ -1,4 +1,4 @@
-"""Classification by nearest neighbours: how good features are without training anything."""
+"""Weighted k-nearest-neighbor classification on frozen features."""
 
 import torch
 import torch.nn.functional as F
@@ -14,22 +14,22 @@ from mmcrosscl.registry import MODELS
 
 @MODELS.register_module()
 class KNNClassifier(ImageClassifier):
-    """Weighted vote of the nearest labelled images.
+    """Weighted k-nearest-neighbor classifier.
 
-    Wu et al., 2018 (https://arxiv.org/abs/1805.01978), section 3.4: each of the k nearest by cosine
-    similarity s votes for its class with the weight exp(s / temperature).
+    Section 3.4 of Wu et al., 2018 (https://arxiv.org/abs/1805.01978): each of the k nearest labeled
+    images votes for its class with weight exp(s / temperature), where s is the cosine similarity.
 
     Args:
-        backbone (dict): Gives feature maps; a ``neck`` among the other arguments pools them.
-        bank (dict): Data loader of the labelled images, without augmentation. They are encoded
-            once, before the first prediction, each process its share.
-        num_classes (int): How many classes there are.
-        k (int): Neighbours that vote; all if there are fewer. Defaults to 200.
-        temperature (float): Defaults to 0.07.
-        **kwargs: Of MMPretrain's ``ImageClassifier``.
+        backbone (dict): Config of the backbone. A ``neck`` in ``kwargs`` pools its feature maps.
+        bank (dict): Config of the data loader of the labeled images, without augmentation. They are
+            encoded once, before the first prediction, and the work is split over the processes.
+        num_classes (int): Number of classes.
+        k (int): Number of neighbors that vote; all images if there are fewer. Defaults to 200.
+        temperature (float): > 0. Defaults to 0.07.
+        **kwargs: Other arguments of MMPretrain's ``ImageClassifier``.
 
     Raises:
-        InputError: If k or the temperature is not positive.
+        InputError: If k < 1 or temperature <= 0.
     """
 
     def __init__(
@@ -53,7 +53,16 @@ class KNNClassifier(ImageClassifier):
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[DataSample]) -> list[DataSample]:
-        """Vote on (N, 3, H, W) images; sets score and label of their samples."""
+        """Classify images.
+
+        Args:
+            inputs (Tensor): (N, 3, H, W), normalized.
+            data_samples (list[DataSample]): N samples, modified in place.
+
+        Returns:
+            list[DataSample]: The same samples, with predicted scores, (num_classes,) that sum to 1,
+            and label.
+        """
         if self.features is None:
             self._encode_bank()
         query = F.normalize(self.extract_feat(inputs)[-1], dim=1)
@@ -76,6 +85,6 @@ class KNNClassifier(ImageClassifier):
                 features = encoded.new_zeros(len(labels), encoded.shape[1])
             rows = [sample.sample_idx for sample in data['data_samples']]
             features[rows] = encoded
-        # other processes' rows are zero here; a row that two have encoded has the same direction
+        # rows of other processes are zero here; normalizing cancels the sum of a row encoded by two
         all_reduce(features)
         self.features, self.labels = F.normalize(features, dim=1), labels

@@ -1,13 +1,16 @@
-"""What is trained: the algorithm and its parts."""
+"""The CrossCL model and its parts."""
+
+# checks the requirements before the modules below import them
+import mmcrosscl.registry  # noqa: F401
 
 from .crosscl import CrossCL
 from .head import CrossCLHead
-from .info_nce import InfoNCELoss, info_nce, plain_info_nce
+from .info_nce import InfoNCELoss, info_nce
 from .key_encoder import KeyEncoder
 from .neck import CrossCLNeck
 from .preprocessor import ViewPreprocessor, change_views
 from .queue import KeyQueue
-from .regions import RegionPooling
+from .regions import region_vectors
 
 __all__ = [
     'CrossCL',
@@ -16,9 +19,8 @@ __all__ = [
     'InfoNCELoss',
     'KeyEncoder',
     'KeyQueue',
-    'RegionPooling',
     'ViewPreprocessor',
     'change_views',
     'info_nce',
-    'plain_info_nce',
+    'region_vectors',
 ]

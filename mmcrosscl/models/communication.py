@@ -1,4 +1,4 @@
-"""What goes to the device and between processes: shuffled batches, and the keys that all see."""
+"""Transfers to the device and between processes: shuffled batches and gathered keys."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,18 +9,18 @@ from torch import Tensor, distributed
 
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:
-    """Bring a small tensor from host memory to a device, which waits for nothing."""
+    """Copy a small tensor from host memory to a device without synchronization."""
     return x.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else x.to(device)
 
 
 def start_gather(x: Tensor) -> Callable[[], Tensor]:
-    """Begin to gather a tensor of every process, and go on meanwhile.
+    """Start to gather a tensor of every process, asynchronously.
 
     Args:
-        x (Tensor): (N, ...), of the same shape everywhere, without gradient.
+        x (Tensor): (N, ...), of the same shape on every rank, without gradient.
 
     Returns:
-        Callable: Called, it waits and gives (ΣN, ...), in the order of the ranks.
+        Callable: Waits and returns (ΣN, ...), in the order of the ranks.
     """
     world = get_world_size()
     if world == 1:
@@ -32,23 +32,23 @@ def start_gather(x: Tensor) -> Callable[[], Tensor]:
 
 
 class BatchShuffle:
-    """One permutation of the images of all processes, and what of it concerns this one.
+    """A permutation of the images of all processes, and the part of this process.
 
-    Each process sends and receives only what changes places: of N images each of W processes
-    receives N·(W − 1) / W on average, where gathering all would take N·(W − 1). The permutation
-    follows from ``seed`` alone, so that all processes have the same one without asking, and a
-    resumed run has those of the run that it goes on from.
+    Each process sends and receives only the images that move to another process: of N images each,
+    each of W processes receives N·(W − 1) / W on average, where gathering all images takes
+    N·(W − 1). The permutation is a function of ``seed``, so all processes have the same one without
+    communication, and a resumed run has those of the interrupted one.
 
     Args:
         images (int): N, images of each process.
         seed (int): The same on every process.
-        device (torch.device): Where the images are.
+        device (torch.device): Device of the images.
     """
 
     def __init__(self, images: int, seed: int, device: torch.device) -> None:
         rank, world = get_rank(), get_world_size()
         order = torch.randperm(world * images, generator=torch.Generator().manual_seed(seed))
-        # row r: which image of the whole batch each place of rank r takes
+        # row r: the index in the global batch of each image that rank r takes
         taken = order.view(world, images)
         home = taken // images
         places = home[rank].argsort(stable=True)
@@ -59,11 +59,11 @@ class BatchShuffle:
         self._to_send, self._to_keep, self._to_return, self._to_places = index
 
     def shuffle(self, x: Tensor) -> Tensor:
-        """This process's part, (N, ...), of the permuted images of all."""
+        """Return this process's part, (N, ...), of the permuted images."""
         return _start_exchange(x[self._to_send], self._sent, self._received)()[self._to_places]
 
     def start_restore(self, x: Tensor) -> Callable[[], Tensor]:
-        """Begin to send back (N, ...) that came of shuffled images; call the result for its own."""
+        """Start to send back (N, ...) features of shuffled images; the result waits for its own."""
         wait = _start_exchange(x[self._to_return], self._received, self._sent)
         return lambda: wait()[self._to_keep]
 
@@ -76,6 +76,6 @@ def _start_exchange(x: Tensor, sent: list[int], received: list[int]) -> Callable
 
 
 def _wait(work: distributed.Work, arriving: Tensor, sent: Tensor) -> Tensor:
-    """Wait for ``arriving``; until then ``sent`` is read, and must not be freed."""
+    """Wait for ``arriving``; ``sent`` is kept alive, as it is read until then."""
     work.wait()
     return arriving

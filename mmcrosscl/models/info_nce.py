@@ -1,7 +1,6 @@
-"""The contrastive loss alone: queries, positives, negatives and a temperature in, a loss out."""
+"""The InfoNCE loss: from queries, positives, negatives and a temperature to a loss."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcrosscl.errors import InputError
@@ -17,8 +16,8 @@ def info_nce(
     negatives of He et al., 2020 (https://arxiv.org/abs/1911.05722):
     ``logsumexp([q·pos, q·neg₁, q·neg₂, …] / T) − q·pos / T``, averaged over the rows.
 
-    No N × K matrix is made: memory is O(N·C), beside the input. Terms that meet the same negatives
-    are best given in one call, as leading dimensions of query and positive.
+    No N × K matrix is kept: memory is O(N·C) in addition to the input. Terms with the same
+    negatives are computed fastest in one call, as leading dimensions of query and positive.
 
     Args:
         query (Tensor): (..., N, C), unit length, carries gradient.
@@ -29,11 +28,11 @@ def info_nce(
     Returns:
         tuple[Tensor, Tensor]: The loss, (...), and the top-1 accuracy, (...), the percentage of
         rows whose positive is nearer than every negative. Both are 0 when N is 0, the loss with a
-        graph all the same, so that every rank has gradients to reduce.
+        graph, so that every rank has gradients to reduce.
 
     Raises:
-        InputError: If the shapes disagree, the negatives are none or carry gradient, or the
-            temperature is not above 0.
+        InputError: If the shapes disagree, there are no negatives, the negatives carry gradient,
+            or the temperature is not above 0.
     """
     _check(query, positive, negatives, temperature)
     to_positive = (query * positive).sum(dim=-1)
@@ -45,37 +44,23 @@ def info_nce(
     return loss.sum(dim=-1) / rows, 100 * hits.sum(dim=-1, dtype=loss.dtype) / rows
 
 
-def plain_info_nce(
-    query: Tensor, positive: Tensor, negatives: Tensor, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """:func:`info_nce` through the whole matrix of logits: slow, and plain enough to check it."""
-    _check(query, positive, negatives, temperature)
-    to_positive = (query * positive).sum(dim=-1, keepdim=True)
-    to_negatives = query @ negatives.T
-    logits = torch.cat((to_positive, to_negatives), dim=-1) / temperature
-    rows = max(query.shape[-2], 1)
-    losses = -F.log_softmax(logits, dim=-1)[..., 0]
-    hits = (to_positive > to_negatives).all(dim=-1)
-    return losses.sum(dim=-1) / rows, 100 * hits.sum(dim=-1, dtype=losses.dtype) / rows
-
-
 class _LogSumExp(torch.autograd.Function):
-    """Log-sum-exp of the logits of (N, C) queries against negatives, and the greatest of them.
+    """Log-sum-exp and maximum of the logits of (N, C) queries against the negatives.
 
     The gradient of the log-sum-exp is the mean of the negatives, weighted by the softmax: together
-    they are attention with the negatives as keys and values. One walk over the negatives, a few at
-    a time, gives both, as Rabe and Staats, 2021 (https://arxiv.org/abs/2112.05682) walk over keys.
+    they are attention with the negatives as keys and values. One pass over the negatives in parts
+    gives both, as the pass over keys of Rabe and Staats, 2021 (https://arxiv.org/abs/2112.05682).
     """
 
     @staticmethod
     def forward(ctx, query: Tensor, negatives: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        # sums of half-precision numbers are kept in single
+        # sums of half-precision logits are kept in single precision
         query = scale * query.to(torch.promote_types(query.dtype, torch.float32))
         greatest = query.new_full((len(query),), -torch.inf)
         total = torch.zeros_like(greatest)
         mean = torch.zeros_like(query)
         length = min(_part_length(query), len(negatives))
-        # memory asked for and given back at every part would cost more than the sums
+        # allocating memory for every part would cost more than the sums
         memory = query.new_empty(len(query) * length)
         for part in negatives.split(length):
             part = part.to(query.dtype)
@@ -101,7 +86,7 @@ class _LogSumExp(torch.autograd.Function):
 
 
 def _part_length(query: Tensor) -> int:
-    """How many negatives at a time: what their logits take should stay in the cache."""
+    """Return the number of negatives per part, whose logits should fit into the cache."""
     cache = 32 * 2**20 if query.is_cuda else 2**20
     return max(256, cache // (4 * max(len(query), 1)))
 
@@ -123,7 +108,7 @@ class InfoNCELoss(nn.Module):
         self.temperature = temperature
 
     def forward(self, query: Tensor, positive: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses and top-1 accuracies, (...), of (..., N, C) queries; see :func:`info_nce`."""
+        """Compute losses and top-1 accuracies, (...) each; see :func:`info_nce`."""
         return info_nce(query, positive, negatives, self.temperature)
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""The momentum copy that encodes the key view."""
+"""The momentum encoder of the key view."""
 
 from copy import deepcopy
 
@@ -13,12 +13,12 @@ from .communication import BatchShuffle
 
 
 class KeyEncoder(nn.Module):
-    """Slow copy of a backbone and neck: ``k ← (1 − m)·k + m·q`` on parameters only.
+    """Moving average of a backbone and neck: ``k ← (1 − m)·k + m·q`` on parameters only.
 
-    He et al., 2020 (https://arxiv.org/abs/1911.05722), equation 2, with its m as 1 − m here, the
-    way MMEngine's averaged models count momentum. Batch norm keeps running statistics of its own.
-    Until the first update it has no state of its own: that update begins with a copy of the
-    query encoder, however that was initialised. A loaded checkpoint that had updates is kept.
+    He et al., 2020 (https://arxiv.org/abs/1911.05722), equation 2, with 1 − m in place of its m, as
+    in MMEngine's averaged models. Batch norm has its own running statistics. The first update
+    starts with a copy of the query encoder, so that any initialization of the query encoder
+    applies. A loaded checkpoint with updates is not overwritten.
 
     Args:
         backbone (nn.Module): The query's backbone.
@@ -37,12 +37,12 @@ class KeyEncoder(nn.Module):
         self.neck = deepcopy(neck).requires_grad_(False)
         self.register_buffer('steps', torch.zeros((), dtype=torch.long))
         self._follow = get_ema_multi_avg_fn(1 - momentum)
-        # `steps` in host memory, once it has been looked at, so that a GPU is waited for but once
+        # copy of `steps` in host memory, so that a GPU is waited for only once
         self._step: int | None = None
 
     @torch.no_grad()
     def update(self, backbone: nn.Module, neck: nn.Module) -> None:
-        """Move the copy towards the query's backbone and neck by one step."""
+        """Update the parameters towards those of the query's backbone and neck."""
         if self._step is None:
             self._step = int(self.steps)
             if self._step == 0:
@@ -56,10 +56,16 @@ class KeyEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, view: Tensor) -> dict[str, Tensor]:
-        """Encode this rank's (N, 3, S, S) key views; returns what the neck returns, in their order.
+        """Encode the key views of this rank.
 
         Between ranks the images are shuffled around the encoding, so that the statistics of batch
         norm do not tell which keys belong to one rank's queries.
+
+        Args:
+            view (Tensor): (N, 3, S, S), normalized.
+
+        Returns:
+            dict[str, Tensor]: The neck's output for the N views, in their order.
         """
         if get_world_size() == 1:
             return self.neck(self.backbone(view))

@@ -1,4 +1,4 @@
-"""The ring of past keys that serve as negatives of the global term."""
+"""The queue of past keys, the negatives of the global term."""
 
 import torch
 import torch.nn.functional as F
@@ -8,14 +8,14 @@ from mmcrosscl.errors import InputError
 
 
 class KeyQueue(nn.Module):
-    """The last ``length`` keys, newest overwriting oldest.
+    """The last ``length`` keys; the newest replace the oldest.
 
-    The rows start as random unit vectors, as in He et al., 2020
-    (https://arxiv.org/abs/1911.05722). Any batch size goes with any length.
+    The rows are initialized to random unit vectors, as in He et al., 2020
+    (https://arxiv.org/abs/1911.05722). The length need not be a multiple of the batch size.
 
     Args:
         dim (int): Length of a key.
-        length (int): How many keys are kept.
+        length (int): Number of keys.
 
     Raises:
         InputError: If either is not positive.
@@ -24,23 +24,26 @@ class KeyQueue(nn.Module):
     def __init__(self, dim: int, length: int) -> None:
         super().__init__()
         if dim < 1 or length < 1:
-            raise InputError(f'a queue of {length} keys of {dim} numbers; both must be at least 1')
+            raise InputError(f'a queue has {length} keys of length {dim}; set both to at least 1')
         self.register_buffer('keys', F.normalize(torch.randn(length, dim), dim=1))
         self.register_buffer('pointer', torch.zeros((), dtype=torch.long))
 
     def forward(self) -> Tensor:
-        """The kept keys, (length, dim), in a copy that a later `enqueue` leaves as it is."""
+        """Return a copy of the keys, (length, dim); a later :meth:`enqueue` does not change it."""
         return self.keys.clone()
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
-        """Take in (N, dim) keys, those of all ranks in rank order.
+        """Add the keys of all ranks, in rank order.
 
-        A key that is not finite is left out, and the one in its place stays: it would otherwise
-        make the losses of thousands of steps infinite.
+        A key with NaN or Inf is skipped, and the key at its row is kept: it would otherwise make
+        the losses of thousands of steps infinite.
+
+        Args:
+            keys (Tensor): (N, dim).
         """
         length = len(self.keys)
-        # a batch longer than the ring would write some rows twice, in no defined order
+        # a batch longer than the queue would write some rows twice, in an undefined order
         skipped = max(len(keys) - length, 0)
         rows = torch.arange(skipped, len(keys), device=keys.device) + self.pointer
         rows, new = rows % length, keys[skipped:].to(self.keys.dtype)

@@ -1,4 +1,4 @@
-"""A picture of what detectors find, side by side."""
+"""Pictures of the boxes that detectors find, side by side."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,18 +20,20 @@ def plot_detections(
     picture: str | Path,
     threshold: float = 0.3,
 ) -> None:
-    """Draw labels and each detector's boxes: a row an image, the labels first.
+    """Plot labels and detected boxes: one row per image, one column per detector.
+
+    The first column shows the labels.
 
     Args:
         detectors (Mapping[str, Sequence[DetDataSample]]): Title to the predictions on the same
             images in the same order; samples have ``img_path``, ``gt_instances`` and
             ``pred_instances``, boxes in pixels of the image file.
         classes (Sequence[str]): Names of the labels.
-        picture (str | Path): File to write; its ending tells the format, such as ``.png``.
-        threshold (float): Least score of a box that is drawn. Defaults to 0.3.
+        picture (str | Path): File to write. Its suffix sets the format, such as ``.png``.
+        threshold (float): Minimum score of the boxes to draw. Defaults to 0.3.
 
     Raises:
-        InputError: If the detectors have not seen the same images.
+        InputError: If the predictions are of different images, or there are none.
     """
     paths = [[sample.img_path for sample in samples] for samples in detectors.values()]
     if not paths or any(other != paths[0] for other in paths) or not paths[0]:
@@ -61,10 +63,10 @@ def _draw(axes: Axes, instances: InstanceData, classes: Sequence[str]) -> None:
     scores = instances.get('scores')
     for index, (left, top, right, bottom) in enumerate(instances.bboxes.tolist()):
         label = int(instances.labels[index])
-        colour = f'C{label % 10}'
+        color = f'C{label % 10}'
         axes.add_patch(
-            Rectangle((left, top), right - left, bottom - top, fill=False, ec=colour, lw=2)
+            Rectangle((left, top), right - left, bottom - top, fill=False, ec=color, lw=2)
         )
         text = classes[label] if scores is None else f'{classes[label]} {scores[index]:.2f}'
         axes.text(left, top, text, color='white', fontsize=8, va='bottom',
-                  bbox=dict(facecolor=colour, edgecolor='none', pad=1))  # fmt: skip
+                  bbox=dict(facecolor=color, edgecolor='none', pad=1))  # fmt: skip

@@ -1,6 +1,5 @@
-"""A picture of how the terms of a run went."""
+"""Loss and accuracy curves of a run."""
 
-import json
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -8,44 +7,22 @@ from matplotlib.figure import Figure
 
 from mmcrosscl.errors import InputError
 
-
-def read_scalars(work_dir: str | Path) -> list[dict]:
-    """What a run logged while it trained, by iteration; after a resume the later log holds.
-
-    Args:
-        work_dir (str | Path): The run's ``work_dir``.
-
-    Returns:
-        list[dict]: One dict of scalars per logged training iteration; ``step`` is the iteration.
-
-    Raises:
-        InputError: If nothing was logged there.
-    """
-    by_step = {}
-    for log in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
-        for line in log.read_text().splitlines():
-            try:
-                scalars = json.loads(line)
-            except json.JSONDecodeError:  # still being written, or cut off when the run was killed
-                continue
-            if 'loss' in scalars:
-                by_step[scalars['step']] = scalars
-    if not by_step:
-        raise InputError(f'{work_dir} has no training log; name the work_dir of a run')
-    return [by_step[step] for step in sorted(by_step)]
+from .scalars import read_scalars
 
 
 def plot_loss_curves(work_dir: str | Path, picture: str | Path) -> None:
-    """Draw each term's loss and top-1 accuracy over the iterations of a run.
+    """Plot the loss and top-1 accuracy of each term over the training iterations.
 
     Args:
         work_dir (str | Path): The run's ``work_dir``.
-        picture (str | Path): File to write; its ending tells the format, such as ``.png``.
+        picture (str | Path): File to write. Its suffix sets the format, such as ``.png``.
 
     Raises:
-        InputError: If nothing was logged in ``work_dir``.
+        InputError: If no training iteration was logged in ``work_dir``.
     """
-    scalars = read_scalars(work_dir)
+    scalars = read_scalars(work_dir).train
+    if not scalars:
+        raise InputError(f'{work_dir} has evaluations only; name the work_dir of a training run')
     terms = [name.removeprefix('loss_') for name in scalars[-1] if name.startswith('loss_')]
     figure = Figure(figsize=(11, 4.2), layout='constrained')
     FigureCanvasAgg(figure)

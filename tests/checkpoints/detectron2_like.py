@@ -1,7 +1,7 @@
 """A ResNet-FPN built and named as Detectron2's, which is not on PyPI.
 
 After its documentation: stride in the 3×3 (STRIDE_IN_1X1 False), each convolution owns its norm,
-the pyramid adds nearest-neighbour upsampled maps top-down.
+the pyramid adds nearest-neighbor upsampled maps top-down.
 """
 
 import torch
@@ -93,16 +93,16 @@ class Backbone(nn.Module):
 
 
 class Detector(nn.Module):
-    """What `MODEL.WEIGHTS` is loaded into: an R-CNN's backbone."""
+    """Backbone of an R-CNN, which loads `MODEL.WEIGHTS`."""
 
     def __init__(self, depth: int = 18, norm: bool = False) -> None:
         super().__init__()
         self.backbone = Backbone(depth, norm)
 
     def load(self, contents: dict) -> set[str]:
-        """Load as ``DetectionCheckpointer`` does with `matching_heuristics`; gives what is random.
+        """Load as ``DetectionCheckpointer`` does with `matching_heuristics`; return what is random.
 
-        A weight of the file goes to the name that ends in its name, after a dot.
+        A weight of the file is loaded into the name that ends in its name, after a dot.
         """
         assert contents['matching_heuristics'] and contents['__author__'] != 'Caffe2'
         state, used = self.state_dict(), set()
@@ -112,7 +112,7 @@ class Detector(nn.Module):
                 best = max(found, key=len)
                 state[name] = contents['model'][best]
                 used.add((name, best))
-        assert {best for _, best in used} == set(contents['model']), 'some weights find no place'
+        assert {best for _, best in used} == set(contents['model']), 'some weights match no name'
         self.load_state_dict(state)
         return self.state_dict().keys() - {name for name, _ in used}
 

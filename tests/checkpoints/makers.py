@@ -1,4 +1,4 @@
-"""State dicts with the names and shapes of other projects, all values different."""
+"""State dicts with the names and shapes of mmcrosscl and other projects, all values different."""
 
 from copy import deepcopy
 
@@ -10,9 +10,18 @@ from mmcrosscl.models import CrossCL
 from mmcrosscl.registry import MODELS
 from tests.models.builders import model_config
 
+# a state dict of a few bytes, for tests of files
+STATE = {'a.weight': torch.arange(6.0).reshape(2, 3), 'a.num_batches_tracked': torch.tensor(3)}
+
+
+def assert_state(state: dict[str, Tensor]) -> None:
+    """Assert that a state dict equals STATE."""
+    assert state.keys() == STATE.keys()
+    assert all(torch.equal(state[name], value) for name, value in STATE.items())
+
 
 def varied(state: dict[str, Tensor], prefix: str = '') -> dict[str, Tensor]:
-    """The same names and shapes with values that are all different."""
+    """Return the same names and shapes with values that are all different."""
     return {prefix + name: _values(name, value) for name, value in state.items()}
 
 
@@ -25,7 +34,7 @@ def _values(name: str, like: Tensor) -> Tensor:
 
 
 def crosscl(depth: int = 18, with_norm: bool = False, queue_len: int = 8) -> CrossCL:
-    """Our model in eval mode with varied weights, and features of ordinary size."""
+    """Build a CrossCL in eval mode with varied weights, and features of ordinary size."""
     norm = dict(type='BN') if with_norm else None
     model = MODELS.build(model_config(depth, queue_len=queue_len, norm_cfg=norm))
     state = varied(model.state_dict())
@@ -42,9 +51,9 @@ def crosscl(depth: int = 18, with_norm: bool = False, queue_len: int = 8) -> Cro
 
 
 def features(model: CrossCL, image: Tensor) -> dict[str, Tensor]:
-    """C2 to C5, P3 and P4 of the query encoder, in the memory layout of the other projects.
+    """Return C2 to C5, P3 and P4 of the query encoder, in the contiguous layout of other projects.
 
-    Another layout sums in another order, which alone moves a number here and there by 1e-5.
+    Another memory layout sums in another order, which alone changes values by 1e-5.
     """
     model = deepcopy(model).to(memory_format=torch.contiguous_format)
     model.backbone.out_indices = (0, 1, 2, 3)
@@ -55,7 +64,7 @@ def features(model: CrossCL, image: Tensor) -> dict[str, Tensor]:
 
 
 def reference(depth: int = 50, with_norm: bool = False, queue_len: int = 8) -> dict[str, Tensor]:
-    """A CrossCL of the reference; ReSim's names are the same."""
+    """Return the state dict of the reference's CrossCL; ReSim has the same names."""
     encoder = getattr(torchvision.models, f'resnet{depth}')()
     width = encoder.fc.in_features
     encoder.fc = _projection(width)
@@ -71,7 +80,7 @@ def reference(depth: int = 50, with_norm: bool = False, queue_len: int = 8) -> d
 
 
 def moco(version: int, depth: int = 18) -> dict[str, Tensor]:
-    """MoCo v1 or v2."""
+    """Return the state dict of MoCo v1 or v2."""
     encoder = getattr(torchvision.models, f'resnet{depth}')()
     width = encoder.fc.in_features
     encoder.fc = nn.Linear(width, 128) if version == 1 else _projection(width)
@@ -79,7 +88,7 @@ def moco(version: int, depth: int = 18) -> dict[str, Tensor]:
 
 
 def densecl(depth: int = 18) -> dict[str, Tensor]:
-    """DenseCL: encoders that are sequences, a second queue and the backbone once more."""
+    """Return the state dict of DenseCL: sequential encoders, a second queue, a second backbone."""
     backbone = getattr(torchvision.models, f'resnet{depth}')()
     width = backbone.fc.in_features
     del backbone.fc

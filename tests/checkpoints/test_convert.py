@@ -1,4 +1,4 @@
-"""Every target is shown to compute what the pre-training model computes."""
+"""Models of every target format compute the same features as the pre-training model."""
 
 from pathlib import Path
 
@@ -132,34 +132,34 @@ def test_a_pyramid_from_c3_comes_back_to_its_place(trained):
     assert_same(convert(from_c3.contents(), 'mmdet').state_dict, convert(state, 'mmdet').state_dict)
 
 
-def test_a_whole_detector_comes_back_without_its_heads():
+def test_a_complete_detector_comes_back_without_its_heads():
     model = detector('retinanet_r50_fpn', 18, False)
     result = convert(model.state_dict(), 'crosscl')
-    # C3 to C5 and P3 to P5 are where ours are, P6 and P7 are left out
+    # C3 to C5 and P3 to P5 keep their levels, P6 and P7 are skipped
     assert_same(
         {k: v for k, v in result.state_dict.items() if 'neck.fpn_convs.1' in k},
         {k.replace('convs.0', 'convs.1'): v for k, v in model.state_dict().items()
          if 'neck.fpn_convs.0' in k},
     )  # fmt: skip
-    assert {name.split('.')[0] for name in result.left_out} == {'bbox_head', 'neck'}
-    assert {n.split('.')[2] for n in result.left_out if n.startswith('neck.')} == {'3', '4'}
+    assert {name.split('.')[0] for name in result.skipped} == {'bbox_head', 'neck'}
+    assert {n.split('.')[2] for n in result.skipped if n.startswith('neck.')} == {'3', '4'}
 
 
 @pytest.mark.parametrize('make', [lambda: moco(1), lambda: moco(2), densecl], ids=['1', '2', 'd'])
-def test_relatives_give_a_start_without_their_key_encoder(make):
-    theirs = make()
-    result = convert({'state_dict': theirs, 'arch': 'resnet18'}, 'crosscl')
+def test_related_methods_are_converted_without_their_key_encoder(make):
+    state = make()
+    result = convert({'state_dict': state, 'arch': 'resnet18'}, 'crosscl')
     missing = crosscl().load_state_dict(result.state_dict, strict=False)
     assert not missing.unexpected_keys
     assert not [name for name in missing.missing_keys if name.startswith('backbone.')]
     assert 'key_encoder.steps' in missing.missing_keys
-    prefix = 'encoder_q.0.' if 'queue2' in theirs else 'module.encoder_q.'
+    prefix = 'encoder_q.0.' if 'queue2' in state else 'module.encoder_q.'
     name = 'layer2.0.downsample.0.weight'
-    assert torch.equal(result.state_dict[f'backbone.{name}'], theirs[prefix + name])
-    assert len(result.origin) + len(result.left_out) == len(theirs)
+    assert torch.equal(result.state_dict[f'backbone.{name}'], state[prefix + name])
+    assert len(result.origin) + len(result.skipped) == len(state)
 
 
-def test_training_goes_on_where_the_reference_left_it():
+def test_training_continues_from_a_checkpoint_of_the_reference():
     model = crosscl().train()
     model.load_state_dict(convert(reference(18), 'crosscl').state_dict, strict=True)
     before = model.key_encoder.backbone.conv1.weight.clone()
@@ -175,8 +175,9 @@ def test_the_table_has_every_tensor():
     lines = result.table().splitlines()
     gap = lines.index('')
     moved = sum(int(line.split()[2]) for line in lines[1:gap])
-    left = sum(int(line.split()[-1]) for line in lines[gap + 2 :])
-    assert moved == len(result.state_dict) and moved + left == len(reference(18))
+    skipped = sum(int(line.split()[-1]) for line in lines[gap + 2 :])
+    assert lines[gap + 1].split() == ['skipped', 'why', 'tensors']
+    assert moved == len(result.state_dict) and moved + skipped == len(reference(18))
     assert lines[0].split() == ['from', 'to', 'tensors', 'numbers']
     assert any('encoder_q.fc.' in line and 'the projection' in line for line in lines)
 
@@ -185,10 +186,10 @@ def test_the_table_has_every_tensor():
     'arguments, complaint',
     [
         (dict(to='caffe'), "unknown target 'caffe'; choose one of crosscl"),
-        (dict(to='timm', start_level=1), 'leave it away for timm'),
+        (dict(to='timm', start_level=1), 'omit it for timm'),
     ],
 )
-def test_wrong_wishes_are_named(arguments, complaint):
+def test_wrong_arguments_are_named(arguments, complaint):
     with pytest.raises(InputError, match=complaint):
         convert(crosscl().state_dict(), **arguments)
 
@@ -196,5 +197,5 @@ def test_wrong_wishes_are_named(arguments, complaint):
 def test_another_backbone_goes_to_mmdet_alone():
     state = {'backbone.stages.0.weight': torch.ones(2), 'queue.keys': torch.ones(4, 2)}
     assert list(convert(state, 'mmdet').state_dict) == ['backbone.stages.0.weight']
-    with pytest.raises(InputError, match='no ResNet, which detectron2 needs'):
+    with pytest.raises(InputError, match='not a ResNet, which detectron2 needs'):
         convert(state, 'detectron2')

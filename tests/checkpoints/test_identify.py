@@ -1,3 +1,5 @@
+from functools import cache
+
 import pytest
 import torch
 import torchvision
@@ -8,12 +10,18 @@ from tests.checkpoints.makers import crosscl, densecl, moco, reference, varied
 
 
 @pytest.fixture(scope='module')
-def ours():
+def state():
     return crosscl().state_dict()
 
 
 def mmdet(start_level):
     return lambda: convert(crosscl().state_dict(), 'mmdet', start_level).state_dict
+
+
+@cache
+def made(make):
+    """Return what ``make`` returns, made once."""
+    return make()
 
 
 @pytest.mark.parametrize(
@@ -32,7 +40,7 @@ def mmdet(start_level):
 )
 @pytest.mark.parametrize('entry', ['state_dict', 'model', None])
 def test_every_kind_is_told_by_its_names(make, kind, pyramid, key_encoder, entry):
-    state = make()
+    state = made(make)
     source = identify({entry: state, 'epoch': 3} if entry else state)
     assert source.kind == kind
     assert 'backbone.layer4.1.bn2.running_var' in source.weights
@@ -41,16 +49,16 @@ def test_every_kind_is_told_by_its_names(make, kind, pyramid, key_encoder, entry
     assert {n.rpartition('.')[0] for n in laterals if '.conv.' in n} == expected
     assert any(name.startswith('key_encoder.') for name in source.weights) == key_encoder
     # every weight is somewhere
-    assert len(source.origin) + len(source.left_out) == len(state)
+    assert len(source.origin) + len(source.skipped) == len(state)
 
 
 @pytest.mark.parametrize('with_norm', [False, True])
 @pytest.mark.parametrize('depth', [18, 50])
 def test_the_reference_loads_strictly_with_every_value_where_it_belongs(depth, with_norm):
-    theirs = reference(depth, with_norm)
+    source = reference(depth, with_norm)
     model = crosscl(depth, with_norm)
-    model.load_state_dict(convert(theirs, 'crosscl').state_dict, strict=True)
-    ours = model.state_dict()
+    model.load_state_dict(convert(source, 'crosscl').state_dict, strict=True)
+    loaded = model.state_dict()
     conv, norm = ('.0.weight', '.1.running_var') if with_norm else ('.weight', None)
     for encoder, prefix in (('encoder_q', ''), ('encoder_k', 'key_encoder.')):
         for name, expected in {
@@ -62,37 +70,37 @@ def test_the_reference_loads_strictly_with_every_value_where_it_belongs(depth, w
             'neck.fpn_convs.2.conv.weight': f'fpn_output4{conv}',
             **({'neck.fpn_convs.1.bn.running_var': f'fpn_output3{norm}'} if norm else {}),
         }.items():
-            assert torch.equal(ours[prefix + name], theirs[f'module.{encoder}.{expected}']), name
-    assert torch.equal(ours['queue.keys'], theirs['module.queue'].T)
-    assert ours['queue.pointer'].item() == 5
-    # the key encoder goes on from its own state
-    assert ours['key_encoder.steps'].item() > 0
+            assert torch.equal(loaded[prefix + name], source[f'module.{encoder}.{expected}']), name
+    assert torch.equal(loaded['queue.keys'], source['module.queue'].T)
+    assert loaded['queue.pointer'].item() == 5
+    # the key encoder keeps its own state
+    assert loaded['key_encoder.steps'].item() > 0
 
 
-def test_averaged_weights_are_taken_and_raw_ones_on_request(ours):
-    # as EMAHook writes them: the average in the place of the model's own
-    own = varied(ours)
-    checkpoint = dict(state_dict=ours, ema_state_dict={f'module.{k}': v for k, v in own.items()})
+def test_averaged_weights_are_taken_and_raw_ones_on_request(state):
+    # as EMAHook writes them: the average under state_dict
+    own = varied(state)
+    checkpoint = dict(state_dict=state, ema_state_dict={f'module.{k}': v for k, v in own.items()})
     checkpoint['ema_state_dict']['steps'] = torch.tensor(9)
     averaged, raw = identify(checkpoint), identify(checkpoint, raw=True)
     name = 'backbone.layer1.0.conv1.weight'
-    assert averaged.kind.endswith(', averaged') and torch.equal(averaged.weights[name], ours[name])
-    assert 'ema_state_dict' in averaged.left_out
+    assert averaged.kind.endswith(', averaged') and torch.equal(averaged.weights[name], state[name])
+    assert 'ema_state_dict' in averaged.skipped
     assert raw.kind.endswith('before averaging') and torch.equal(raw.weights[name], own[name])
     # an averaged model saved by itself
     alone = identify(dict(checkpoint['ema_state_dict']))
     assert torch.equal(alone.weights[name], own[name])
-    with pytest.raises(InputError, match='no averaged weights; leave --raw away'):
-        identify(ours, raw=True)
+    with pytest.raises(InputError, match='no averaged weights; omit --raw'):
+        identify(state, raw=True)
 
 
 @pytest.mark.parametrize('prefix', ['module.', '_orig_mod.', 'module._orig_mod.'])
-def test_prefixes_of_wrappers_do_not_matter(ours, prefix):
-    wrapped = identify({prefix + name: value for name, value in ours.items()})
-    assert wrapped.weights.keys() == ours.keys()
+def test_prefixes_of_wrappers_do_not_matter(state, prefix):
+    wrapped = identify({prefix + name: value for name, value in state.items()})
+    assert wrapped.weights.keys() == state.keys()
     # torch.compile of the encoders alone
-    inner = {k.replace('backbone.', 'backbone._orig_mod.'): v for k, v in ours.items()}
-    assert identify(inner).weights.keys() == ours.keys()
+    inner = {k.replace('backbone.', 'backbone._orig_mod.'): v for k, v in state.items()}
+    assert identify(inner).weights.keys() == state.keys()
 
 
 def test_counters_that_frozen_norms_lack_are_added():
@@ -112,7 +120,7 @@ def change(state, *drop, **add):
 @pytest.mark.parametrize(
     'make, complaint',
     [
-        (lambda s: {}, 'no checkpoint: instead of weights it holds nothing'),
+        (lambda s: {}, 'not a checkpoint: instead of weights it holds nothing'),
         (lambda s: {'epoch': 1, 'lr': 0.1}, 'instead of weights it holds epoch, lr'),
         (lambda s: {'state_dict': {'x': 'y'}}, 'instead of weights it holds x'),
         (lambda s: {'vit.blocks.0.weight': torch.ones(1)}, 'names such as vit.blocks.0.weight'),
@@ -126,7 +134,7 @@ def change(state, *drop, **add):
         ),
         (
             lambda s: change(s, 'backbone.layer3.1.bn2.running_var', 'queue.pointer'),
-            # the key encoder has it still
+            # the key encoder still has the first
             '2 missing names: backbone.layer3.1.bn2.running_var, queue.pointer',
         ),
         (
@@ -147,12 +155,12 @@ def change(state, *drop, **add):
         ),
     ],
 )
-def test_what_is_wrong_is_named(ours, make, complaint):
+def test_what_is_wrong_is_named(state, make, complaint):
     with pytest.raises(InputError, match=complaint):
-        identify(make(ours))
+        identify(make(state))
 
 
-def test_many_names_are_counted_and_a_few_shown(ours):
-    cut = {name: value for name, value in ours.items() if 'layer4' not in name}
-    with pytest.raises(InputError, match=r'names: (\S+, ){4}\S+ and \d+ more; give a whole'):
+def test_many_names_are_counted_and_a_few_shown(state):
+    cut = {name: value for name, value in state.items() if 'layer4' not in name}
+    with pytest.raises(InputError, match=r'names: (\S+, ){4}\S+ and \d+ more; give a complete'):
         identify(cut)

@@ -33,7 +33,7 @@ def test_every_name_goes_into_the_model_with_its_shape(state):
     assert not result.unexpected_keys
     assert {name.split('.')[0] for name in result.missing_keys} == {'neck', 'bbox_head'}
     assert torch.equal(model.neck.fpn_convs[0].conv.weight, state['neck.fpn_convs.1.conv.weight'])
-    assert len(conversion.origin) + len(conversion.left_out) == len(state)
+    assert len(conversion.origin) + len(conversion.skipped) == len(state)
 
 
 def test_any_known_checkpoint_will_do(state):
@@ -63,7 +63,9 @@ def test_a_classifier_takes_the_backbone(state):
         'head.fc.weight',
         'head.fc.bias',
     ]
-    assert conversion.left_out['neck.fpn_convs.1.conv.weight'] == 'a level that the model has not'
+    assert (
+        conversion.skipped['neck.fpn_convs.1.conv.weight'] == 'a level that the model does not have'
+    )
 
 
 @pytest.mark.parametrize(

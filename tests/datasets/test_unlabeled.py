@@ -93,7 +93,7 @@ def test_a_broken_image_is_replaced_and_reported(tmp_path):
         sample = dataset[3]
         skipped = sample['data_samples'].skipped_images
         assert skipped[0][0] == str(tmp_path / '3.png')
-        assert skipped[0][1] == 'no image in a format that Pillow knows'
+        assert skipped[0][1] == 'not an image in a format that Pillow knows'
         assert sample['data_samples'].img_path not in (path for path, _ in skipped)
 
 

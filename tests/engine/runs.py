@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
 import signal
 import threading
@@ -18,15 +19,6 @@ from mmcrosscl.checkpoints import read_checkpoint
 from mmcrosscl.engine import build_runner
 from tests.training import tiny_config
 
-# half a second of training and a hundred kilobytes of weights
-TINY = dict(
-    model=dict(
-        queue_len=20,
-        backbone=dict(base_channels=4, stem_channels=4, drop_path_rate=0.2),
-        neck=dict(in_channels=[8, 16, 32], hid_channels=16, out_channels=8, feat_dim=8),
-        feat_dim=8,
-    ),
-)
 # what takes a time that is never the same
 TIMES = ('time', 'data_time', 'memory')
 
@@ -102,18 +94,43 @@ class Gauge(Hook):
 
 @HOOKS.register_module()
 class Pool(Hook):
-    """Works in processes for a while, as evaluations do, and ends them with SIGTERM."""
+    """Works in processes for a while, as evaluations do, and ends them with signals."""
 
     def after_train_epoch(self, runner):
-        with get_context('fork').Pool(2) as pool:
-            heard = pool.map(signal.getsignal, [signal.SIGTERM, signal.SIGUSR1])
-            assert heard == [signal.SIG_DFL] * 2
+        for _ in range(20):
+            # some are ended before they have begun
+            with get_context('fork').Pool(2) as pool:
+                heard = pool.map(signal.getsignal, [signal.SIGTERM, signal.SIGUSR1])
+                assert heard == [signal.SIG_DFL] * 2
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            begun = get_context('fork').Event()
+            child = get_context('fork').Process(target=_work, args=(begun,))
+            child.start()
+            begun.wait()
+            os.kill(child.pid, number)
+            child.join()
+            assert child.exitcode == -number
+
+
+def _work(begun) -> None:
+    begun.set()
+    time.sleep(100)
+
+
+@HOOKS.register_module()
+class KillWorker(Hook):
+    """Kills the worker processes."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == 1:
+            for process in multiprocessing.active_children():
+                process.kill()
 
 
 def tiny_run(folder: Path, by_epoch: bool = True, length: int = 3, images: int = 12, **settings):
     """A config of ``length`` epochs of 3 iterations, or of ``length`` iterations."""
     cfg = tiny_config(folder, epochs=length, images=images, **settings)
-    cfg.merge_from_dict(TINY)
+    cfg.model.backbone.drop_path_rate = 0.2
     cfg.train_dataloader.batch_size = 4
     cfg.train_dataloader.dataset.pipeline[1].scale = 32
     cfg.train_dataloader.dataset.pipeline[5].update(window=24, stride=8, grid=2, base_size=32)

@@ -3,30 +3,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
-from PIL import Image
 
 from mmcrosscl.engine import build_runner
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import MODELS
 from tests.checkpoints.makers import crosscl
-
-COLOURS = ((200, 60, 60), (60, 200, 60), (60, 60, 200))
-
-
-def write_images(folder, per_class, seed):
-    """A folder per class; a class has a colour, an image has noise."""
-    rng = np.random.default_rng(seed)
-    for label, colour in enumerate(COLOURS):
-        (folder / f'class{label}').mkdir(parents=True)
-        for index in range(per_class):
-            noise = rng.normal(0, 40, (40, 40, 3))
-            pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / f'class{label}/{index}.png')
+from tests.evaluation.images import write_images
 
 
 @pytest.fixture(scope='module')
 def cfg(tmp_path_factory):
-    """The published config on a small labelled set with an R18."""
+    """The published config on a small labeled set with a ResNet-18."""
     folder = tmp_path_factory.mktemp('knn')
     write_images(folder / 'train', per_class=5, seed=0)
     write_images(folder / 'val', per_class=3, seed=1)
@@ -51,7 +38,7 @@ def cfg(tmp_path_factory):
     return cfg
 
 
-def test_the_config_tells_colours_apart_with_the_checkpoints_features(cfg):
+def test_the_config_tells_colors_apart_with_the_features_of_the_checkpoint(cfg):
     runner = build_runner(cfg)
     metrics = runner.test()
     weights = torch.load(cfg.pretrained, weights_only=True)['state_dict']
@@ -69,7 +56,7 @@ def test_votes_are_those_of_the_formula(cfg):
     with torch.no_grad():
         samples = model.predict(data['inputs'], data['data_samples'])
         query = F.normalize(model.extract_feat(data['inputs'])[-1], dim=1)
-    # one image and neighbour at a time
+    # one image and neighbor at a time
     bank, labels = model.features.double(), model.labels.tolist()
     assert labels == [0] * 5 + [1] * 5 + [2] * 5
     for sample, vector in zip(samples, query.double()):

@@ -1,9 +1,12 @@
+import pytest
 import torch
 from mmengine.config import Config
 
 from mmcrosscl.engine import build_runner
 from tests.checkpoints.makers import crosscl
-from tests.evaluation.test_knn import write_images
+from tests.evaluation.images import write_images
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_linear_classifier_learns_on_frozen_features(tmp_path):

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmpretrain.structures import DataSample
 
 from mmcrosscl.datasets.transforms import map_boxes, windows
+from mmcrosscl.structures import ViewPairSample
 
 BASE = Config.fromfile('configs/_base_/models/crosscl_r50_fpn.py').model
 
@@ -15,15 +15,18 @@ def model_config(
     queue_len: int = 64,
     roi_layer: dict | None = None,
     norm_cfg: dict | None = None,
+    width: int = 64,
     **changes,
 ) -> dict:
-    """The published model with a ResNet of another depth and a shorter queue."""
-    channels = [512, 1024, 2048] if depth >= 50 else [128, 256, 512]
+    """The published model with a ResNet of another depth and width, and a shorter queue."""
+    channels = [width * factor for factor in ((8, 16, 32) if depth >= 50 else (2, 4, 8))]
     cfg = Config(BASE.to_dict())
     cfg.merge_from_dict(
         dict(
             queue_len=queue_len,
-            backbone=dict(type='mmpretrain.ResNet', depth=depth),
+            backbone=dict(
+                type='mmpretrain.ResNet', depth=depth, base_channels=width, stem_channels=width
+            ),
             neck=dict(in_channels=channels, hid_channels=channels[-1], norm_cfg=norm_cfg),
             data_preprocessor=dict(type='mmcrosscl.ViewPreprocessor'),
         )
@@ -34,19 +37,19 @@ def model_config(
     return cfg.to_dict()
 
 
-def make_sample(size: int, key_crop=(0.0, 0.0, 1.0, 1.0), paired: bool | None = None) -> DataSample:
+def make_sample(
+    size: int, key_crop=(0.0, 0.0, 1.0, 1.0), paired: bool | None = None
+) -> ViewPairSample:
     """A sample whose key view is a crop (left, top, width, height as shares) of the query view."""
     query = windows(size)
-    whole = np.array([0.0, 0.0, size, size])
-    key = map_boxes(query, whole, np.array(key_crop) * size, size)
+    full = np.array([0.0, 0.0, size, size])
+    key = map_boxes(query, full, np.array(key_crop) * size, size)
     valid = (key[:, :2] >= 0).all(1) & (key[:, 2:] < size).all(1)
     if paired is not None:
         valid[:] = paired
-    sample = DataSample()
-    sample.set_field(query.astype(np.float32), 'query_regions')
-    sample.set_field(key.astype(np.float32), 'key_regions')
-    sample.set_field(valid, 'paired')
-    return sample
+    return ViewPairSample(
+        query_regions=query.astype(np.float32), key_regions=key.astype(np.float32), paired=valid
+    )
 
 
 def make_batch(size: int = 64, images: int = 4, seed: int = 0, **sample):

@@ -1,4 +1,4 @@
-"""What each of several gloo processes runs in test_distributed.py."""
+"""The jobs of the gloo processes in test_distributed.py."""
 
 import os
 
@@ -18,7 +18,7 @@ SHUFFLED, SEEDS = 8, 12
 
 def build():
     torch.manual_seed(0)
-    model = MODELS.build(model_config(queue_len=10)).double()
+    model = MODELS.build(model_config(queue_len=10, width=16)).double()
     model.init_weights()
     return model.train()
 

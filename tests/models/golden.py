@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from mmcrosscl.checkpoints import convert
 from mmcrosscl.datasets.transforms import windows
 from mmcrosscl.models import CrossCL
 from mmcrosscl.registry import MODELS
+from mmcrosscl.structures import ViewPairSample
 from tests.models.builders import model_config
 
 DATA = Path(__file__).parents[1] / 'data'
@@ -25,23 +25,23 @@ def load(name: str) -> dict:
 
 
 def reference_names(model: CrossCL) -> dict[str, str]:
-    """Names of the query encoder's parameters: ours to those of the reference."""
+    """Map the names of the query encoder's parameters to those of the reference."""
     tail = {'global': 'fc', 'lateral_convs': 'fpn_lateral', 'fpn_convs': 'fpn_output'}
     names = {}
-    for ours, _ in model.named_parameters():
-        part, _, rest = ours.partition('.')
+    for actual, _ in model.named_parameters():
+        part, _, rest = actual.partition('.')
         if part == 'backbone':
-            names[ours] = rest
+            names[actual] = rest
         elif part == 'neck':
             words = rest.split('.')
             if words[0] == 'projection':
-                names[ours] = f'fc.{words[2]}.{words[3]}'
+                names[actual] = f'fc.{words[2]}.{words[3]}'
             else:
-                names[ours] = f'{tail[words[0]]}{int(words[1]) + 2}.{words[3]}'
+                names[actual] = f'{tail[words[0]]}{int(words[1]) + 2}.{words[3]}'
     return names
 
 
-def draw(name: str, like: Tensor) -> Tensor:
+def random_value(name: str, like: Tensor) -> Tensor:
     """The value of an encoder tensor, by its name in the reference's checkpoint."""
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
     if name.endswith(('running_mean', 'running_var', 'num_batches_tracked')):
@@ -53,18 +53,18 @@ def draw(name: str, like: Tensor) -> Tensor:
 
 
 def build(roi_layer: dict) -> CrossCL:
-    """The model with the drawn weights, in float64 and train mode, by the reference's names."""
+    """The model with the random weights, in float64 and train mode, by the reference's names."""
     model = MODELS.build(model_config(depth=50, queue_len=QUEUE, roi_layer=roi_layer)).double()
     state = {}
     names = reference_names(model)
-    for ours, value in [
+    for actual, value in [
         *model.backbone.state_dict(prefix='backbone.').items(),
         *model.neck.state_dict(prefix='neck.').items(),
     ]:
-        theirs = names.get(ours, ours.removeprefix('backbone.'))
+        reference = names.get(actual, actual.removeprefix('backbone.'))
         for encoder in ('encoder_q', 'encoder_k'):
-            # both encoders are drawn by the query's names: the key encoder is a copy
-            state[f'module.{encoder}.{theirs}'] = draw(f'encoder_q.{theirs}', value)
+            # both encoders get the values of the query's names: the key encoder is a copy
+            state[f'module.{encoder}.{reference}'] = random_value(f'encoder_q.{reference}', value)
     generator = torch.Generator().manual_seed(7)
     state['module.queue'] = F.normalize(
         torch.randn(128, QUEUE, generator=generator, dtype=torch.float64), dim=0
@@ -74,7 +74,7 @@ def build(roi_layer: dict) -> CrossCL:
     return model.train()
 
 
-def batch(step: int) -> tuple[list[Tensor], list[DataSample]]:
+def batch(step: int) -> tuple[list[Tensor], list[ViewPairSample]]:
     """Views and regions of a step, as the README of the numbers says."""
     generator = torch.Generator().manual_seed(1000 + 10 * step)
 
@@ -93,11 +93,8 @@ def batch(step: int) -> tuple[list[Tensor], list[DataSample]]:
     shift = (rand(BATCH, 1, 2) - 0.3) * 112
     key_regions = torch.tensor(query_regions) * zoom + torch.cat((shift, shift), dim=2)
     paired = ((key_regions >= 0) & (key_regions < SIZE)).all(dim=2)
-    samples = []
-    for regions, valid in zip(key_regions.numpy(), paired.numpy()):
-        sample = DataSample()
-        sample.set_field(query_regions, 'query_regions')
-        sample.set_field(regions, 'key_regions')
-        sample.set_field(valid, 'paired')
-        samples.append(sample)
+    samples = [
+        ViewPairSample(query_regions=query_regions, key_regions=regions, paired=valid)
+        for regions, valid in zip(key_regions.numpy(), paired.numpy())
+    ]
     return views, samples

@@ -1,4 +1,4 @@
-"""What four processes send each other, counted; and that nothing is lost on the way."""
+"""Four processes exchange what they should, and no more bytes than necessary."""
 
 import pytest
 import torch
@@ -45,14 +45,14 @@ def test_all_comes_back_to_where_it_was(results):
 
 
 def test_it_receives_less_than_a_third_of_gathering(results):
-    ours = [result['bytes'] for result in results]
+    actual = [result['bytes'] for result in results]
     gathered = [result['gathered_bytes'] for result in results]
-    assert all(one <= 0.3 * other for one, other in zip(ours, gathered))
+    assert all(one <= 0.3 * other for one, other in zip(actual, gathered))
 
 
 def test_the_formulas_are_what_is_received(results):
     assert all(result['gathered_bytes'] == result['gathered_formula'] for result in results)
-    # the draw decides; over all ranks and seeds it comes to the mean
+    # the permutation decides; over all ranks and seeds it is the mean
     mean = sum(result['bytes'] for result in results) / WORLD
     assert mean == pytest.approx(results[0]['shuffled_formula'], rel=0.05)
 

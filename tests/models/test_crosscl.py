@@ -5,15 +5,21 @@ import torch
 from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
 
 from mmcrosscl.errors import InputError
+from mmcrosscl.models import CrossCLHead
+from mmcrosscl.oracles.step import plain_loss
 from mmcrosscl.registry import MODELS
+from mmcrosscl.structures import paired_rois
 from tests.models.builders import make_batch, model_config
-from tools.benchmarks.plain_step import plain_loss
 
 TERMS = ['global', 'p4_p4', 'p3_p3', 'p4_p3', 'p3_p4']
 
 
+def small_config(**settings):
+    return model_config(width=16, **settings)
+
+
 def build(**settings):
-    model = MODELS.build(model_config(**settings))
+    model = MODELS.build(small_config(**settings))
     model.init_weights()
     return model.train()
 
@@ -60,14 +66,16 @@ def test_the_queue_takes_the_keys_after_the_loss():
     torch.testing.assert_close(model.queue.keys.norm(dim=1), torch.ones(7))
 
 
-def test_the_key_encoder_starts_as_the_initialised_query_encoder():
+def test_the_key_encoder_starts_as_the_initialized_query_encoder():
     model = build()
     with torch.no_grad():
         for parameter in model.backbone.parameters():
             parameter.mul_(1.5)
     model.loss(*make_batch())
-    for ours, theirs in zip(model.key_encoder.backbone.parameters(), model.backbone.parameters()):
-        assert torch.equal(ours, theirs)
+    for actual, reference in zip(
+        model.key_encoder.backbone.parameters(), model.backbone.parameters()
+    ):
+        assert torch.equal(actual, reference)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +106,7 @@ BACKBONES = {
 @pytest.mark.parametrize('name', BACKBONES)
 def test_backbones_with_stage_outputs_train(name):
     backbone, channels = BACKBONES[name]
-    config = model_config()
+    config = small_config()
     config['backbone'] = dict(backbone, out_indices=(1, 2, 3))
     config['neck']['in_channels'] = channels
     model = MODELS.build(config).train()
@@ -113,9 +121,9 @@ def test_tensor_mode_gives_the_backbones_stages():
     model = build().eval()
     views, _ = make_batch()
     features = model(views[0], mode='tensor')
-    assert [tuple(x.shape) for x in features] == [(4, 128, 8, 8), (4, 256, 4, 4), (4, 512, 2, 2)]
-    for ours, theirs in zip(model.extract_feat(views[0]), features):
-        assert torch.equal(ours, theirs)
+    assert [tuple(x.shape) for x in features] == [(4, 32, 8, 8), (4, 64, 4, 4), (4, 128, 2, 2)]
+    for actual, reference in zip(model.extract_feat(views[0]), features):
+        assert torch.equal(actual, reference)
 
 
 def test_train_step_updates_through_the_preprocessor():
@@ -133,7 +141,7 @@ def test_train_step_updates_through_the_preprocessor():
 
 
 def test_a_level_that_is_a_key_alone_leaves_no_parameter_without_gradient():
-    config = model_config()
+    config = small_config()
     config['head']['terms'] = [dict(query='p3', key='p4', negatives='own_rank')]
     model = MODELS.build(config).train()
     losses = model.loss(*make_batch())
@@ -146,23 +154,97 @@ def test_it_is_built_from_a_config_of_mmdetection():
     from mmdet.registry import MODELS as MMDET_MODELS
     from mmengine.registry import DefaultScope
 
-    config = model_config()
+    config = small_config()
     config['data_preprocessor'] = dict(mean=[0.0] * 3, std=[1.0] * 3)
     config['type'] = 'mmcrosscl.CrossCL'
     with DefaultScope.overwrite_default_scope('mmdet'):
         assert type(MMDET_MODELS.build(config)).__name__ == 'CrossCL'
 
 
-def test_lengths_of_queue_and_global_vector_must_agree():
-    with pytest.raises(InputError, match='feat_dim is 64 for the queue and 128 for the neck'):
-        build(feat_dim=64)
+def test_the_queue_has_the_necks_feat_dim():
+    model = build(**{'neck.feat_dim': 24})
+    assert model.queue.keys.shape == (64, 24)
+    assert torch.isfinite(total(model.loss(*make_batch())))
 
 
 def test_a_level_that_the_neck_does_not_give_is_named():
-    config = model_config()
+    config = small_config()
     config['head']['terms'].append(dict(query='p5', key='p5', negatives='own_rank'))
-    with pytest.raises(InputError, match='unknown level p5; the neck gives global, p3, p4'):
+    with pytest.raises(InputError, match="unknown level 'p5'; strides are given for p4, p3"):
         MODELS.build(config)
+
+
+def test_a_head_built_with_other_strides_is_refused():
+    config = small_config()
+    terms = config['head']['terms']
+    config['head'] = CrossCLHead(terms, strides=dict(p4=16, p3=8))
+    assert MODELS.build(config).head.strides == dict(p4=16, p3=8)
+    config['head'] = CrossCLHead(terms, strides=dict(p4=8, p3=4))
+    with pytest.raises(InputError, match="the head has strides .*; give the head the neck's"):
+        MODELS.build(config)
+
+
+def test_levels_of_any_name_and_stride_need_no_code():
+    config = small_config()
+    config['neck']['levels'] = dict(keys=64, fine=8)
+    config['head']['terms'] = [
+        dict(query='keys', key='fine', negatives='own_rank'),
+        dict(query='fine', key='keys', negatives='all_ranks'),
+    ]
+    model = MODELS.build(config).train()
+    losses = model.loss(*make_batch(128))
+    total(losses).backward()
+    assert losses['loss_keys_fine'] > 0 and losses['loss_fine_keys'] > 0
+    assert all(p.grad is not None for p in model.neck.parameters())
+    with pytest.raises(InputError, match='view size 96 is not a multiple .* a multiple of 64'):
+        model.loss(*make_batch(96))
+
+
+def predicted(model):
+    """The normalized views, the samples, and what MMEngine's test loop gets for them."""
+    views, samples = make_batch(key_crop=(0.1, 0.0, 0.8, 0.9))
+    data = dict(inputs=views, data_samples=samples)
+    return model.data_preprocessor(data)['inputs'], samples, model.test_step(data)
+
+
+def test_predict_gives_the_query_encoders_features_of_both_views():
+    model = build().eval()
+    views, given, samples = predicted(model)
+    assert samples == given
+    for which, view in zip(('query_features', 'key_features'), views):
+        expected = model.neck(model.backbone(view))
+        for index, sample in enumerate(samples):
+            features = sample.get(which)
+            assert {name: tuple(x.shape) for name, x in features.items()} == {
+                'global': (128,), 'p4': (256, 4, 4), 'p3': (256, 8, 8)
+            }  # fmt: skip
+            for name, value in features.items():
+                assert not value.requires_grad
+                torch.testing.assert_close(value, expected[name][index])
+    assert samples[0].to_dict()['query_features'].keys() == {'global', 'p4', 'p3'}
+    alone = model(views, mode='predict')
+    torch.testing.assert_close(alone[1].key_features, samples[1].key_features)
+
+
+def test_predict_changes_no_state():
+    model = build()
+    model.loss(*make_batch())
+    before = copy.deepcopy(model.eval().state_dict())
+    predicted(model)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_predicted_maps_give_the_region_vectors_of_the_loss():
+    model = build().eval()
+    views, given, samples = predicted(model)
+    rois = torch.from_numpy(paired_rois(given, 'query'))
+    maps = model.neck(model.backbone(views[0]))['p4']
+    expected = model.head.region_vectors(maps, rois, 'p4')
+    alone = torch.from_numpy(paired_rois([samples[1]], 'query'))
+    vectors = model.head.region_vectors(samples[1].query_features['p4'][None], alone, 'p4')
+    assert 0 < len(vectors) < 36
+    torch.testing.assert_close(vectors, expected[rois[:, 0] == 1])
 
 
 @pytest.mark.parametrize('size', [100, 63, 48])
@@ -183,23 +265,23 @@ def parameters(model):
 
 
 def test_three_steps_are_those_of_the_plain_form():
-    """All windows, whole matrices of logits, tensor by tensor: see tools/benchmarks."""
-    ours = build(queue_len=10).double()
+    """All windows, full matrices of logits, tensor by tensor: see mmcrosscl/oracles."""
+    actual = build(queue_len=10).double()
     plain = build(queue_len=10, channels_last=False).double()
-    plain.load_state_dict(ours.state_dict())
-    optimizers = [torch.optim.SGD(m.parameters(), lr=0.01, momentum=0.9) for m in (ours, plain)]
+    plain.load_state_dict(actual.state_dict())
+    optimizers = [torch.optim.SGD(m.parameters(), lr=0.01, momentum=0.9) for m in (actual, plain)]
     plain.key_encoder.update(plain.backbone, plain.neck)
     for step in range(3):
         views, samples = make_batch(seed=step, key_crop=(0.1, 0.0, 0.8, 0.9))
         assert 0 < samples[0].paired.sum() < 36
         views = [view.double() for view in views]
-        losses = [total(ours.loss(views, samples)), plain_loss(plain, views, samples)]
+        losses = [total(actual.loss(views, samples)), plain_loss(plain, views, samples)]
         torch.testing.assert_close(*losses, rtol=1e-10, atol=0)
         for optimizer, loss in zip(optimizers, losses):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    for (name, one), other in zip(parameters(ours).items(), parameters(plain).values()):
+    for (name, one), other in zip(parameters(actual).items(), parameters(plain).values()):
         if name != 'key_encoder.steps':
             torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10, msg=name)
 
@@ -223,8 +305,8 @@ def test_a_faster_or_leaner_setting_computes_the_same(setting):
     model.load_state_dict(expected.state_dict())
     if setting == 'checkpointed':
         turn_on_activation_checkpointing(model, ['backbone.layer1', 'backbone.layer3'])
-    for ours, theirs in zip(one_step(model), one_step(expected)):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
+    for actual, reference in zip(one_step(model), one_step(expected)):
+        torch.testing.assert_close(actual, reference, rtol=1e-9, atol=1e-10)
     if setting == 'compiled':
         copy.deepcopy(model).loss(*[[v.double() for v in make_batch()[0]], make_batch()[1]])
 

@@ -37,7 +37,9 @@ def train_three_steps(model, device='cpu', dtype=torch.float64):
 def encoder_norms(model, prefix):
     names = golden.reference_names(model)
     parameters = dict(model.named_parameters())
-    return {theirs: parameters[prefix + ours].norm().item() for ours, theirs in names.items()}
+    return {
+        reference: parameters[prefix + actual].norm().item() for actual, reference in names.items()
+    }
 
 
 def test_three_steps_match_the_reference():
@@ -48,8 +50,8 @@ def test_three_steps_match_the_reference():
     assert sum(s.paired.sum().item() for s in golden.batch(0)[1]) == expected['valid']
     assert history[0] == pytest.approx(expected['losses'][0], rel=1e-7)
     assert grad_norms == pytest.approx(expected['grad_norm'], rel=1e-7)
-    for losses, theirs in zip(history[1:], expected['losses'][1:]):
-        assert losses == pytest.approx(theirs, rel=1e-4)
+    for losses, reference in zip(history[1:], expected['losses'][1:]):
+        assert losses == pytest.approx(reference, rel=1e-4)
     assert encoder_norms(model, '') == pytest.approx(expected['query_norm'], rel=1e-4)
     assert encoder_norms(model, 'key_encoder.') == pytest.approx(expected['key_norm'], rel=1e-4)
     assert model.queue.pointer.item() == expected['queue_ptr']
@@ -68,8 +70,8 @@ def test_precise_pooling_matches_the_reference_on_a_gpu():
 
     assert history[0] == pytest.approx(expected['losses'][0], rel=1e-4)
     assert grad_norms == pytest.approx(expected['grad_norm'], rel=1e-2)
-    for losses, theirs in zip(history[1:], expected['losses'][1:]):
-        assert losses == pytest.approx(theirs, rel=2e-2)
+    for losses, reference in zip(history[1:], expected['losses'][1:]):
+        assert losses == pytest.approx(reference, rel=2e-2)
     assert encoder_norms(model, '') == pytest.approx(expected['query_norm'], rel=1e-2)
     assert encoder_norms(model, 'key_encoder.') == pytest.approx(expected['key_norm'], rel=1e-2)
     assert model.queue.pointer.item() == expected['queue_ptr']

@@ -1,21 +1,24 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from mmcv.ops import RoIAlign
 
 from mmcrosscl.errors import InputError
 from mmcrosscl.models import CrossCLHead, info_nce
 from mmcrosscl.models.head import pool_negatives
+from mmcrosscl.structures import paired_rois
 from tests.models.builders import make_sample
 
 SIZE, IMAGES, CHANNELS = 64, 3, 8
 GLOBAL = dict(query='global', key='global', negatives='queue')
+STRIDES = dict(p3=8, p4=16, p5=32)
 
 
 def features(levels=('p3', 'p4'), seed=0):
     generator = torch.Generator().manual_seed(seed)
     out = {'global': torch.randn(IMAGES, 6, generator=generator)}
     for level in levels:
-        side = SIZE // 2 ** int(level[1])
+        side = SIZE // STRIDES[level]
         out[level] = torch.randn(IMAGES, CHANNELS, side, side, generator=generator)
     return out
 
@@ -32,7 +35,8 @@ def contrast(head, query, key, samples, size=SIZE):
 
 def run(terms, levels=('p3', 'p4'), samples=None, size=SIZE):
     samples = samples or [make_sample(SIZE, key_crop=(0.1, 0.0, 0.8, 0.9))] * IMAGES
-    return contrast(CrossCLHead(terms), features(levels, 0), features(levels, 1), samples, size)
+    head = CrossCLHead(terms, STRIDES)
+    return contrast(head, features(levels, 0), features(levels, 1), samples, size)
 
 
 def test_one_loss_and_accuracy_per_term_in_their_order():
@@ -45,15 +49,15 @@ def test_one_loss_and_accuracy_per_term_in_their_order():
 def test_query_rows_meet_key_rows_and_the_key_levels_cells():
     losses = run([regional('p4', 'p3')])
     sample = make_sample(SIZE, key_crop=(0.1, 0.0, 0.8, 0.9))
-    head = CrossCLHead([regional('p4', 'p3')])
 
-    def rows(maps, level, regions):
-        boxes = torch.from_numpy(sample.get(regions)[sample.paired])
+    def rows(maps, level, view):
+        boxes = torch.from_numpy(sample.regions(view)[sample.paired])
         rois = torch.cat([F.pad(boxes, (1, 0), value=float(i)) for i in range(IMAGES)])
-        return F.normalize(head.region_pooling(maps[level], level, rois), dim=1)
+        layer = RoIAlign(1, 1 / STRIDES[level], sampling_ratio=0, aligned=False)
+        return F.normalize(layer(maps[level], rois).flatten(1), dim=1)
 
-    query = rows(features(seed=0), 'p4', 'query_regions')
-    key = rows(features(seed=1), 'p3', 'key_regions')
+    query = rows(features(seed=0), 'p4', 'query')
+    key = rows(features(seed=1), 'p3', 'key')
     cells = pool_negatives(features(seed=1)['p3'], SIZE)
     assert 0 < len(query) < 36 * IMAGES
     loss, accuracy = info_nce(query, key, cells, 0.2)
@@ -81,18 +85,19 @@ def test_within_stage_only_and_three_levels_need_no_code():
 
 
 def test_unpaired_regions_do_not_count():
-    whole = [make_sample(SIZE)] * IMAGES
+    full = [make_sample(SIZE)] * IMAGES
     half = [make_sample(SIZE) for _ in range(IMAGES)]
     for sample in half:
         sample.paired[18:] = False
         sample.key_regions[18:] = float('nan')
     cut = [make_sample(SIZE) for _ in range(IMAGES)]
     for sample in cut:
-        for name in ('query_regions', 'key_regions', 'paired'):
-            sample.set_field(sample.get(name)[:18], name)
+        sample.query_regions = sample.query_regions[:18]
+        sample.key_regions = sample.key_regions[:18]
+        sample.paired = sample.paired[:18]
     term = [regional('p3', 'p4')]
     torch.testing.assert_close(run(term, samples=half), run(term, samples=cut))
-    assert run(term, samples=half)['loss_p3_p4'] != run(term, samples=whole)['loss_p3_p4']
+    assert run(term, samples=half)['loss_p3_p4'] != run(term, samples=full)['loss_p3_p4']
 
 
 @pytest.mark.parametrize(
@@ -109,6 +114,13 @@ def test_the_negatives_of_one_image_can_be_gathered():
     assert pool_negatives(torch.randn(1, 5, 4, 4), 64).is_contiguous()
 
 
+def test_a_map_smaller_than_the_window_gives_one_negative_per_image():
+    # stride 128 at 256 pixels: 2 cells, where the window is 3
+    feature_map = torch.randn(2, 5, 2, 2)
+    expected = F.normalize(feature_map.mean(dim=(2, 3)), dim=1)
+    torch.testing.assert_close(pool_negatives(feature_map, 256), expected)
+
+
 def test_at_224_there_are_144_and_676_negatives_per_image():
     assert len(pool_negatives(torch.randn(2, 4, 14, 14), 224)) == 2 * 144
     assert len(pool_negatives(torch.randn(2, 4, 28, 28), 224)) == 2 * 676
@@ -116,7 +128,7 @@ def test_at_224_there_are_144_and_676_negatives_per_image():
 
 def test_half_precision_features_are_contrasted_in_full():
     half = {name: x.half() for name, x in features().items()}
-    head = CrossCLHead([GLOBAL, regional('p4', 'p3')])
+    head = CrossCLHead([GLOBAL, regional('p4', 'p3')], STRIDES)
     losses = contrast(head, half, half, [make_sample(SIZE)] * IMAGES)
     assert {value.dtype for value in losses.values()} == {torch.float32}
 
@@ -127,8 +139,8 @@ def test_half_precision_features_are_contrasted_in_full():
         ([regional('p4', 'c3')], "unknown level 'c3'"),
         ([], 'give at least one, and each once'),
         ([GLOBAL, GLOBAL], 'give at least one, and each once'),
-        ([regional('p4', 'global')], '"global" meets "global"'),
-        ([regional('p4', 'p3', 'queue')], 'a pyramid level meets a pyramid level'),
+        ([regional('p4', 'global')], 'contrast "global" with "global"'),
+        ([regional('p4', 'p3', 'queue')], 'a pyramid level with a pyramid level'),
         ([regional('p4', 'p3', 'everywhere')], '"all_ranks" or "own_rank"'),
         (['p4'], 'unknown or missing fields'),
         ([dict(query='p4', key='p3')], 'unknown or missing fields'),
@@ -137,12 +149,40 @@ def test_half_precision_features_are_contrasted_in_full():
 )
 def test_bad_terms_are_named(terms, message):
     with pytest.raises(InputError, match=message):
-        CrossCLHead(terms)
+        CrossCLHead(terms, STRIDES)
 
 
 def test_a_size_that_the_strides_do_not_divide_is_named():
-    with pytest.raises(InputError, match='view size 63 is not a multiple of the strides'):
+    message = 'view size 63 is not a multiple of the strides .* use a multiple of 16$'
+    with pytest.raises(InputError, match=message):
         run([regional('p4', 'p3')], size=63)
+
+
+def test_regional_terms_need_strides_and_global_ones_do_not():
+    message = "unknown level 'p4', 'p3'; strides are given for none"
+    with pytest.raises(InputError, match=message):
+        CrossCLHead([GLOBAL, regional('p4', 'p3')])
+    head = CrossCLHead([GLOBAL])
+    assert head.levels == () and head.strides == {}
+
+
+def test_levels_are_those_of_the_terms_without_global():
+    head = CrossCLHead([GLOBAL, regional('p4', 'p3'), regional('p4', 'p4')], STRIDES)
+    assert head.levels == ('p4', 'p3') and head.strides == dict(p4=16, p3=8)
+
+
+def test_region_vectors_are_pooled_in_full_precision_at_the_levels_stride():
+    head = CrossCLHead([regional('p4', 'p3')], STRIDES)
+    rois = torch.from_numpy(paired_rois([make_sample(SIZE)] * IMAGES, 'query'))
+    for level, feature_map in features().items():
+        if level == 'global':
+            continue
+        layer = RoIAlign(1, 1 / STRIDES[level], sampling_ratio=0, aligned=False)
+        expected = F.normalize(layer(feature_map, rois).flatten(1), dim=1)
+        assert torch.equal(head.region_vectors(feature_map, rois, level), expected)
+        half = head.region_vectors(feature_map.half(), rois, level)
+        assert half.dtype == torch.float32
+        torch.testing.assert_close(half, expected, rtol=0, atol=2e-3)
 
 
 def test_samples_without_regions_are_named():

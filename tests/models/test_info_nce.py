@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmcrosscl.errors import InputError
-from mmcrosscl.models import InfoNCELoss, info_nce, plain_info_nce
+from mmcrosscl.models import InfoNCELoss, info_nce
+from mmcrosscl.oracles.info_nce import plain_info_nce
 
 
 def unit_rows(rows, columns, seed):
@@ -82,7 +83,7 @@ def test_no_negatives_or_negatives_with_gradient_are_named():
         info_nce(ones, ones, ones.clone().requires_grad_(), 0.2)
 
 
-def drawn(shape, negatives, dtype, device='cpu', spread=0.05):
+def random_case(shape, negatives, dtype, device='cpu', spread=0.05):
     """Queries near their positives, and the gradient that comes back to each term."""
     generator = torch.Generator().manual_seed(0)
 
@@ -109,25 +110,25 @@ SHAPES = [((7, 16), 1), ((5, 128), 1000), ((2, 300, 64), 5000), ((2, 3, 50, 16),
 @pytest.mark.parametrize('shape, negatives', SHAPES)
 @pytest.mark.parametrize('dtype, bound', [(torch.float64, 1e-10), (torch.float32, 1e-6)])
 def test_it_is_the_plain_loss(shape, negatives, dtype, bound):
-    given_ = drawn(shape, negatives, dtype)
-    ours, theirs = (value_and_gradient(loss, *given_) for loss in (info_nce, plain_info_nce))
-    for one, other in zip(ours[:2], theirs):
+    given_ = random_case(shape, negatives, dtype)
+    actual, reference = (value_and_gradient(loss, *given_) for loss in (info_nce, plain_info_nce))
+    for one, other in zip(actual[:2], reference):
         assert one.shape == other.shape and one.dtype == dtype
         # relative to the size of all: the loss of a well-placed query is a small difference
         assert (one - other).abs().max() <= bound * max(1, other.abs().max())
-    torch.testing.assert_close(ours[2], theirs[2])
-    assert 0 < ours[2].min() <= 100
+    torch.testing.assert_close(actual[2], reference[2])
+    assert 0 < actual[2].min() <= 100
 
 
 def test_accuracy_tells_hits_from_misses():
-    *given_, _ = drawn((200, 8), 3000, torch.float64, spread=0.3)
+    *given_, _ = random_case((200, 8), 3000, torch.float64, spread=0.3)
     accuracy = info_nce(*given_, 0.2)[1]
     assert 5 < accuracy < 95 and accuracy == plain_info_nce(*given_, 0.2)[1]
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_half_precision_is_within_a_hundredth(dtype):
-    exact = drawn((2, 300, 64), 5000, torch.float64, spread=0.3)
+    exact = random_case((2, 300, 64), 5000, torch.float64, spread=0.3)
     value, gradient, _ = value_and_gradient(plain_info_nce, *exact)
     half, half_gradient, _ = value_and_gradient(info_nce, *(x.to(dtype) for x in exact))
     torch.testing.assert_close(half.double(), value, rtol=0.01, atol=0)
@@ -135,7 +136,7 @@ def test_half_precision_is_within_a_hundredth(dtype):
 
 
 def test_terms_in_one_call_are_terms_in_calls_of_their_own():
-    query, positive, negatives, _ = drawn((3, 40, 16), 500, torch.float64, spread=0.3)
+    query, positive, negatives, _ = random_case((3, 40, 16), 500, torch.float64, spread=0.3)
     together = info_nce(query, positive, negatives, 0.2)
     apart = zip(*(info_nce(q, p, negatives, 0.2) for q, p in zip(query, positive)))
     for one, other in zip(together, apart):
@@ -143,18 +144,19 @@ def test_terms_in_one_call_are_terms_in_calls_of_their_own():
 
 
 def test_great_logits_neither_overflow_nor_vanish():
-    query, positive, negatives, weights = drawn((20, 16), 300, torch.float32)
+    query, positive, negatives, weights = random_case((20, 16), 300, torch.float32)
     # unit length is asked for, and not relied on
     given_ = (30 * query, 30 * positive, 30 * negatives, weights)
-    ours, theirs = (value_and_gradient(loss, *given_) for loss in (info_nce, plain_info_nce))
-    torch.testing.assert_close(ours[0], theirs[0])
-    torch.testing.assert_close(ours[1], theirs[1], rtol=1e-4, atol=1e-4)
+    actual, reference = (value_and_gradient(loss, *given_) for loss in (info_nce, plain_info_nce))
+    torch.testing.assert_close(actual[0], reference[0])
+    torch.testing.assert_close(actual[1], reference[1], rtol=1e-4, atol=1e-4)
 
 
 MEMORY = """
 import re, resource, sys, torch
 from pathlib import Path
-from mmcrosscl.models import info_nce, plain_info_nce
+from mmcrosscl.models import info_nce
+from mmcrosscl.oracles.info_nce import plain_info_nce
 torch.set_num_threads(1)
 query, negatives = torch.ones(1152, 16).requires_grad_(), torch.ones(1_000_000, 16)
 def memory(which):
@@ -164,8 +166,8 @@ Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
 before = memory('VmRSS')
 resource.setrlimit(resource.RLIMIT_DATA, (3 * 2**30,) * 2)
 try:
-    getattr(sys.modules['mmcrosscl.models'], sys.argv[1])(
-        query, query.detach(), negatives, 0.2)[0].backward()
+    loss = dict(info_nce=info_nce, plain_info_nce=plain_info_nce)[sys.argv[1]]
+    loss(query, query.detach(), negatives, 0.2)[0].backward()
 except RuntimeError as error:
     sys.exit('alloc' in str(error) and 'out of memory')
 print('MB more:', memory('VmHWM') - before)
@@ -180,21 +182,21 @@ def test_a_million_negatives_take_no_matrix():
             [sys.executable, '-c', MEMORY, name], capture_output=True, text=True, timeout=300
         )
 
-    ours, theirs = run('info_nce'), run('plain_info_nce')
-    assert ours.returncode == 0, ours.stderr
-    assert 0 < float(ours.stdout.rpartition(' ')[2]) < 40
-    assert theirs.returncode == 1 and 'out of memory' in theirs.stderr
+    actual, reference = run('info_nce'), run('plain_info_nce')
+    assert actual.returncode == 0, actual.stderr
+    assert 0 < float(actual.stdout.rpartition(' ')[2]) < 40
+    assert reference.returncode == 1 and 'out of memory' in reference.stderr
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize('shape, negatives', SHAPES)
 def test_a_gpu_computes_the_plain_loss_and_is_not_waited_for(shape, negatives):
-    given_ = drawn(shape, negatives, torch.float32, 'cuda')
-    theirs = value_and_gradient(plain_info_nce, *given_)
+    given_ = random_case(shape, negatives, torch.float32, 'cuda')
+    reference = value_and_gradient(plain_info_nce, *given_)
     torch.cuda.set_sync_debug_mode('error')
     try:
-        ours = value_and_gradient(info_nce, *given_)
+        actual = value_and_gradient(info_nce, *given_)
     finally:
         torch.cuda.set_sync_debug_mode('default')
-    for one, other in zip(ours, theirs):
+    for one, other in zip(actual, reference):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)

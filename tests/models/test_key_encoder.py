@@ -28,11 +28,13 @@ def shift(module, by):
 def test_the_first_update_copies_and_later_ones_follow():
     backbone, neck = query()
     encoder = KeyEncoder(backbone, neck, momentum=0.25)
-    shift(backbone, 1)  # as an initialisation after the copy was made would
+    shift(backbone, 1)  # as an initialization after the copy was made would
     backbone[1].running_mean += 7
     encoder.update(backbone, neck)
-    for ours, theirs in zip(encoder.backbone.state_dict().values(), backbone.state_dict().values()):
-        assert torch.equal(ours, theirs)
+    for actual, reference in zip(
+        encoder.backbone.state_dict().values(), backbone.state_dict().values()
+    ):
+        assert torch.equal(actual, reference)
 
     start = [p.clone() for p in encoder.parameters()]
     shift(backbone, 4)
@@ -68,8 +70,8 @@ def test_a_loaded_state_is_followed_not_replaced():
     encoder.update(backbone, neck)  # looked at `steps` before the load
     encoder.load_state_dict(trained.state_dict())
     encoder.update(backbone, neck)
-    for ours, theirs in zip(encoder.parameters(), trained.parameters()):
-        torch.testing.assert_close(ours, theirs - 5)
+    for actual, reference in zip(encoder.parameters(), trained.parameters()):
+        torch.testing.assert_close(actual, reference - 5)
 
 
 def test_keys_come_back_in_the_order_of_the_views():

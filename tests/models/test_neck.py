@@ -60,28 +60,69 @@ def test_norm_takes_the_place_of_biases():
 
 
 def test_other_levels_need_no_code():
-    neck = CrossCLNeck((4, 8, 16, 32), levels=('p5', 'p2'), out_channels=12)
+    neck = CrossCLNeck((4, 8, 16, 32), levels=dict(p5=32, p2=4), out_channels=12)
     features = neck(stages((4, 8, 16, 32)))
     assert {k: v.shape[-1] for k, v in features.items() if k != 'global'} == {'p5': 2, 'p2': 16}
 
 
 def test_every_parameter_serves_the_wanted_levels():
-    neck = CrossCLNeck((8, 16, 32), levels=('p5', 'p4'), out_channels=12)
+    neck = CrossCLNeck((8, 16, 32), levels=dict(p5=32, p4=16), out_channels=12)
     features = neck(stages())
     sum(x.sum() for x in features.values()).backward()
     assert all(p.grad is not None for p in neck.parameters())
     assert list(neck.lateral_convs) == ['2', '3']
 
 
-@pytest.mark.parametrize('channels, levels', [((1, 2, 3, 4, 5), ('p4',)), ((8, 16, 32), ())])
-def test_too_many_stages_or_no_level_are_named(channels, levels):
-    with pytest.raises(InputError, match='one to four stages, C5 last, and at least one level'):
-        CrossCLNeck(channels, levels)
+def test_levels_and_strides_are_published():
+    neck = CrossCLNeck(levels=dict(p4=16, fine=8, deep=64))
+    assert neck.levels == ('p4', 'fine', 'deep')
+    assert neck.strides == dict(p4=16, fine=8, deep=64)
+    assert list(neck(stages((512, 1024, 2048)))) == ['global', 'p4', 'fine', 'deep']
 
 
-def test_an_unknown_level_is_named():
-    with pytest.raises(InputError, match="unknown level 'p2'.*give p3, p4, p5"):
-        CrossCLNeck(levels=('p4', 'p2'))
+@pytest.mark.parametrize('wanted', [(4, 8, 16, 32, 64, 128), (128, 8), (64,)])
+def test_strides_from_4_to_128_are_mmdetections_levels(wanted):
+    channels = [4, 8, 16, 32]
+    neck = CrossCLNeck(channels, levels={f'stride {s}': s for s in wanted}, out_channels=12)
+    neck.init_weights()
+    fpn = FPN(channels, out_channels=12, num_outs=6)
+    pyramid = {k: v for k, v in neck.state_dict().items() if not k.startswith('projection')}
+    assert not fpn.load_state_dict(pyramid, strict=False).unexpected_keys
+    maps = stages(channels, size=256)
+    expected = dict(zip((4, 8, 16, 32, 64, 128), fpn(maps)))
+    features = neck(maps)
+    for stride in wanted:
+        assert features[f'stride {stride}'].shape[-1] == 256 // stride
+        torch.testing.assert_close(features[f'stride {stride}'], expected[stride])
+    sum(x.sum() for x in features.values()).backward()
+    assert all(p.grad is not None for p in neck.parameters())
+
+
+def test_the_stages_may_have_other_strides():
+    neck = CrossCLNeck((8, 16), levels=dict(a=8, b=32), out_channels=12, stage_strides=(8, 16))
+    assert list(neck.lateral_convs) == ['1', '2'] and list(neck.fpn_convs) == ['1', '2']
+    features = neck([torch.randn(2, 8, 8, 8), torch.randn(2, 16, 4, 4)])
+    assert features['a'].shape[-1] == 8 and features['b'].shape[-1] == 2
+
+
+@pytest.mark.parametrize(
+    'settings, message',
+    [
+        (dict(in_channels=(1, 2, 3, 4, 5)), 'one to four stages that end at stride 32'),
+        (dict(in_channels=()), 'one to four stages that end at stride 32'),
+        (dict(stage_strides=(8, 16)), 'stage_strides is .* for 3 stages'),
+        (dict(stage_strides=(16, 16, 16)), 'each twice the one before'),
+        (dict(stage_strides=(7, 14, 28)), 'each twice the one before'),
+        (dict(levels={}), 'levels is .*give at least one'),
+        (dict(levels=['p4', 'p3']), r"levels is \['p4', 'p3'\]; .* such as dict\(p4=16, p3=8\)"),
+        (dict(levels=dict(p4=16, p2=4)), "level 'p2' with stride 4 .* give 8, 16, 32, 64, 128"),
+        (dict(levels=dict(p4=20)), "level 'p4' with stride 20 is not possible"),
+        (dict(levels={'global': 16}), '"global" is not a level'),
+    ],
+)
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(InputError, match=message):
+        CrossCLNeck(**settings)
 
 
 @pytest.mark.parametrize(
@@ -94,11 +135,13 @@ def test_an_unknown_level_is_named():
 )
 def test_stages_that_it_was_not_built_for_are_named(maps):
     neck = CrossCLNeck((8, 16, 32), out_channels=12)
-    with pytest.raises(InputError, match='the backbone gives .* but the neck wants'):
+    with pytest.raises(InputError, match='the backbone gives .* but the neck expects'):
         neck(maps)
 
 
 def test_a_size_that_the_strides_do_not_divide_is_named():
     maps = [torch.randn(1, c, s, s) for c, s in ((8, 30), (16, 15), (32, 8))]
-    with pytest.raises(InputError, match='multiple of 32'):
+    with pytest.raises(InputError, match='use a multiple of 32$'):
         CrossCLNeck((8, 16, 32), out_channels=12)(maps)
+    with pytest.raises(InputError, match='use a multiple of 64$'):
+        CrossCLNeck((8, 16, 32), dict(p6=64), out_channels=12)(maps)

@@ -1,11 +1,11 @@
-"""What several command lines are tried on."""
+"""Data for the launchers."""
 
 import pytest
 
-from mmcrosscl.datasets.demo.photos import write_demo_photos
+from mmcrosscl.datasets.demo import write_demo_photos
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='session')
 def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp('data') / 'photos'
     write_demo_photos(folder, count=16)

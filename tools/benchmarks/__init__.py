@@ -1,1 +1,1 @@
-"""What tools/benchmark.py measures, beside the plain forms that it compares with."""
+"""The measurements of tools/benchmark.py."""

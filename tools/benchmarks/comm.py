@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,28 +14,29 @@ from torch import Tensor, distributed, multiprocessing
 
 from mmcrosscl.models.communication import BatchShuffle
 
-from .harness import table
+from .harness import IMPORTS, table
 
-# numbers of an image at 224 pixels: the view; the global vector, P4 and P3
+# shapes of an image at 224 pixels: the view; the global vector, P4 and P3
 VIEW, FEATURES = (3, 224, 224), ((128,), (256, 14, 14), (256, 28, 28))
 IMAGE_BYTES = 4 * sum(math.prod(shape) for shape in (VIEW, *FEATURES))
 
 
 def report(rounds: int, images: int, processes: int) -> str:
-    """Ours, measured between gloo processes, beside gathering everything; then the formula.
+    """Compare with gathering everything, between gloo processes and by the formula.
 
     Args:
-        rounds (int): How often a batch is shuffled.
+        rounds (int): Times that a batch is shuffled.
         images (int): Images of each process.
-        processes (int): How many.
+        processes (int): Number of processes.
     """
     with TemporaryDirectory() as folder:
-        multiprocessing.spawn(
-            measure, args=(processes, images, rounds, folder), nprocs=processes, join=True
+        get_context('forkserver').set_forkserver_preload(IMPORTS)
+        multiprocessing.start_processes(
+            measure, (processes, images, rounds, folder), processes, start_method='forkserver'
         )
         seen = [torch.load(f'{folder}/{rank}.pth', weights_only=True) for rank in range(processes)]
     rows = []
-    for name, formula in (('gather everything', gathered_bytes), ('ours', shuffled_bytes)):
+    for name, formula in (('gather everything', gathered_bytes), ('mmcrosscl', shuffled_bytes)):
         received = sum(result[name]['bytes'] for result in seen) / processes / rounds
         seconds = max(result[name]['seconds'] for result in seen) / rounds
         rows.append(
@@ -49,34 +51,34 @@ def report(rounds: int, images: int, processes: int) -> str:
         f'Communication: batch shuffle of {processes} gloo processes, {images} images each, fp32',
         ['', 'MB received a step', 'by the formula', 'ms a step'],
         [[*row, row[1] / rows[0][1]] for row in rows],
-    ).replace('| ms a step |', '| ms a step | of gathering |', 1)
+    ).replace('| ms a step |', '| ms a step | share of gathering |', 1)
     rows = []
     for world in (8, 64, 512):
-        everything, ours = (
+        everything, shuffled = (
             formula(world, 32, IMAGE_BYTES) / 2**20 for formula in (gathered_bytes, shuffled_bytes)
         )
-        rows.append([world, everything, ours, f'{100 * ours / everything:.2g} %'])
+        rows.append([world, everything, shuffled, f'{100 * shuffled / everything:.2g} %'])
     second = table(
         'By the formula, 32 images a rank, fp32: MB that a rank receives in a step',
-        ['ranks', 'gather everything', 'ours', 'of gathering'],
+        ['ranks', 'gather everything', 'mmcrosscl', '% of gathering'],
         rows,
     )
     return first + '\n' + second
 
 
 def gathered_bytes(world: int, images: int, size: int) -> int:
-    """What a rank receives where everyone gathers all of every image, ``size`` bytes."""
+    """Return the bytes that a rank receives to gather all images of ``size`` bytes."""
     return images * (world - 1) * size
 
 
 def shuffled_bytes(world: int, images: int, size: int) -> float:
-    """What a rank receives on average where only what changes places travels."""
+    """Return the mean bytes that a rank receives if each image is sent to one rank."""
     return images * (world - 1) / world * size
 
 
 @contextmanager
 def received_bytes() -> Iterator[list[int]]:
-    """Counts what this process receives from others, collective by collective."""
+    """Count the bytes that this process receives from others, per collective call."""
     rank = distributed.get_rank()
     counts: list[int] = []
     originals = {
@@ -107,19 +109,20 @@ def received_bytes() -> Iterator[list[int]]:
 
 
 def gather_everything(view: Tensor, encode: Callable, _: int) -> list[Tensor]:
-    """MMPretrain's shuffle around an encoder."""
+    """Shuffle around an encoder as MMPretrain does."""
     view, restore = batch_shuffle_ddp(view)
     return [batch_unshuffle_ddp(x, restore) for x in encode(view)]
 
 
 def exchange(view: Tensor, encode: Callable, step: int) -> list[Tensor]:
-    """Ours, as the key encoder does it."""
+    """Shuffle around an encoder as the key encoder does."""
     shuffle = BatchShuffle(len(view), step, view.device)
     returning = [shuffle.start_restore(x) for x in encode(shuffle.shuffle(view))]
     return [wait() for wait in returning]
 
 
 def measure(rank: int, world: int, images: int, rounds: int, folder: str) -> None:
+    """Shuffle a batch in both ways on one rank, and save bytes and seconds to the folder."""
     torch.set_num_threads(1)
     distributed.init_process_group(
         'gloo', init_method=f'file://{folder}/group', rank=rank, world_size=world
@@ -127,7 +130,7 @@ def measure(rank: int, world: int, images: int, rounds: int, folder: str) -> Non
     view = torch.randn(images, *VIEW)
     features = [torch.randn(images, *shape) for shape in FEATURES]
     results = {}
-    for name, function in (('gather everything', gather_everything), ('ours', exchange)):
+    for name, function in (('gather everything', gather_everything), ('mmcrosscl', exchange)):
         distributed.barrier()
         began = time.perf_counter()
         with received_bytes() as counts:

@@ -1,4 +1,4 @@
-"""Images per second that one core makes into two views."""
+"""Images per second and core from JPEG files to two views."""
 
 import random
 from collections.abc import Callable
@@ -13,13 +13,14 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import get_installed_path
 from torch.utils.data import default_collate
 
-from mmcrosscl.datasets import SeededIndex, collate_views
+from mmcrosscl.datasets import collate_views
 from mmcrosscl.datasets.demo.photos import open_demo_photo
 from mmcrosscl.models import ViewPreprocessor
+from mmcrosscl.oracles.views import PillowViews
 from mmcrosscl.registry import DATASETS
+from mmcrosscl.structures import SeededIndex
 
 from .harness import Variant, compare, table
-from .pillow_views import PillowViews
 
 ROOT = Path(__file__).parents[2]
 PHOTOS = ('astronaut.png', 'chelsea.png', 'coffee.png', 'motorcycle_left.png', 'rocket.jpg')
@@ -27,12 +28,12 @@ PHOTOMETRIC = ('RandomGaussianBlur', 'RandomColorJitter', 'RandomGrayscale')
 
 
 def report(folder: Path, rounds: int, images: int) -> str:
-    """Ours beside the reference's and MMPretrain's pipelines.
+    """Compare with the pipelines of the reference and of MMPretrain.
 
     Args:
-        folder (Path): Where to put images to read.
-        rounds (int): How often each is timed.
-        images (int): How many images are read each time.
+        folder (Path): Folder to write the images to.
+        rounds (int): Times that each is measured.
+        images (int): Images per measurement.
     """
     out = []
     for width, height in ((500, 375), (2000, 1500)):
@@ -41,12 +42,12 @@ def report(folder: Path, rounds: int, images: int) -> str:
         variants = [
             Variant('Pillow + torchvision, the reference’s steps', pillow, common),
             Variant('MMPretrain, its MoCo v2 pipeline', moco, common),
-            Variant('ours', ours, common),
-            Variant('ours, colours left to the device', ours, dict(common, on_device=True)),
-            Variant('ours, normalised too', ours, dict(common, preprocess=True)),
+            Variant('mmcrosscl', mmcrosscl, common),
+            Variant('mmcrosscl, colors on the device', mmcrosscl, dict(common, on_device=True)),
+            Variant('mmcrosscl, normalized', mmcrosscl, dict(common, preprocess=True)),
             Variant(
-                'colours left over and made on the same core, normalised',
-                ours,
+                'mmcrosscl, colors in the preprocessor on the same core, normalized',
+                mmcrosscl,
                 dict(common, on_device=True, preprocess=True),
             ),
         ]
@@ -66,7 +67,7 @@ def report(folder: Path, rounds: int, images: int) -> str:
 
 
 def write_photos(folder: Path, width: int, height: int, count: int) -> Path:
-    """JPEGs of one size, cut out of scikit-image's photographs."""
+    """Write JPEGs of one size, from scikit-image's photographs."""
     folder.mkdir(parents=True)
     photos = [open_demo_photo(name).resize((width, height)) for name in PHOTOS]
     for index in range(count):
@@ -104,7 +105,9 @@ def moco(folder: str) -> Callable[[], object]:
     )
 
 
-def ours(folder: str, on_device: bool = False, preprocess: bool = False) -> Callable[[], object]:
+def mmcrosscl(
+    folder: str, on_device: bool = False, preprocess: bool = False
+) -> Callable[[], object]:
     paths = single_threaded(folder)
     cfg = Config.fromfile(ROOT / 'configs/crosscl/r50_8xb32.py')
     init_default_scope(cfg.default_scope)
@@ -118,11 +121,11 @@ def ours(folder: str, on_device: bool = False, preprocess: bool = False) -> Call
         cfg.model.data_preprocessor.mean, cfg.model.data_preprocessor.std
     )
 
-    # as a sampler gives them, so that what is drawn for each is seeded
-    places = [SeededIndex(index, 0, 0, index) for index in range(len(paths))]
+    # as from a sampler, with the seed of the random parameters
+    indices = [SeededIndex(index, 0, 0, index) for index in range(len(paths))]
 
     def run():
-        batch = collate_views([dataset[place] for place in places])
+        batch = collate_views([dataset[index] for index in indices])
         return preprocessor(batch) if preprocess else batch
 
     return run

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcrosscl.models import info_nce, plain_info_nce
+from mmcrosscl.models import info_nce
+from mmcrosscl.oracles.info_nce import plain_info_nce
 
 from .harness import Variant, compare, table
 
@@ -16,10 +17,10 @@ TEMPERATURE = 0.2
 
 
 def report(rounds: int, rows: int, negatives: int, channels: int, most: int) -> str:
-    """Ours beside the whole matrix of logits and beside torch's fused attention.
+    """Compare with the full matrix of logits and with torch's fused attention.
 
     Args:
-        rounds (int): How often each is timed.
+        rounds (int): Times that each is measured.
         rows (int): Queries.
         negatives (int): Negatives of the first table.
         channels (int): Length of a vector.
@@ -33,14 +34,14 @@ def report(rounds: int, rows: int, negatives: int, channels: int, most: int) -> 
             Variant(
                 'torch’s fused attention, without accuracy', loss, dict(settings, form='fused')
             ),
-            Variant('ours', loss, dict(settings, form='ours')),
+            Variant('mmcrosscl', loss, dict(settings, form='mmcrosscl')),
         ]
 
     measured = compare(variants(negatives), rounds)
     inputs = 4 * channels * (negatives + 2 * rows) / 2**20
     first = table(
         f'Loss and gradient: {rows:,} queries, {negatives:,} negatives, {channels} channels, fp32',
-        ['', 'ms', 'ratio', 'peak MB beside the input'],
+        ['', 'ms', 'ratio', 'peak MB without the input'],
         [[m.name, 1000 * m.median, m.ratio(measured[0]), m.peak - inputs] for m in measured],
     )
     grown, count = [], negatives
@@ -48,25 +49,25 @@ def report(rounds: int, rows: int, negatives: int, channels: int, most: int) -> 
         inputs = 4 * channels * (count + 2 * rows) / 2**20
         # logits, their joined copy, scaled copy, log-softmax and gradients
         needed = 4 * rows * count * 6 / 2**20
-        plain, _, ours = variants(count)
+        plain, _, walk = variants(count)
         if needed < available():
-            plain, ours = compare([plain, ours], min(rounds, 3))
+            plain, walk = compare([plain, walk], min(rounds, 3))
             row = [1000 * plain.median, plain.peak - inputs]
         else:
-            (ours,) = compare([ours], min(rounds, 3))
+            (walk,) = compare([walk], min(rounds, 3))
             row = [f'needs about {needed / 1024:.0f} GB', '']
-        grown.append([count, *row, 1000 * ours.median, ours.peak - inputs])
+        grown.append([count, *row, 1000 * walk.median, walk.peak - inputs])
         count = most if count < most < 4 * count else 4 * count
     second = table(
-        'How it grows with the negatives',
-        ['negatives', 'plain ms', 'plain MB', 'ours ms', 'ours MB'],
+        'Growth with the number of negatives',
+        ['negatives', 'plain ms', 'plain MB', 'mmcrosscl ms', 'mmcrosscl MB'],
         grown,
     )
     return first + '\n' + second
 
 
 def available() -> float:
-    """MB that may be used without swapping."""
+    """Return the MB that can be used without swapping."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0] / 2**20
     return int(re.search(r'MemAvailable:\s+(\d+)', Path('/proc/meminfo').read_text())[1]) / 1024
@@ -81,7 +82,7 @@ def loss(rows: int, negatives: int, channels: int, form: str) -> Callable[[], ob
         return F.normalize(vectors, dim=1, out=vectors)
 
     query, positive, others = unit(rows).requires_grad_(), unit(rows), unit(negatives)
-    function = dict(plain=plain_info_nce, fused=fused_info_nce, ours=info_nce)[form]
+    function = dict(plain=plain_info_nce, fused=fused_info_nce, mmcrosscl=info_nce)[form]
 
     def run():
         query.grad = None

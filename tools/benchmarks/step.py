@@ -1,4 +1,4 @@
-"""A whole training step: forward, backward, optimizer, key encoder and queue."""
+"""A training step: forward, backward, optimizer, key encoder and queue."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -10,35 +10,35 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
-from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch.profiler import profile
 
 from mmcrosscl.datasets.transforms import RegionPairs, TwoCrops
 from mmcrosscl.models import CrossCL
+from mmcrosscl.oracles.step import plain_loss
 from mmcrosscl.registry import MODELS
+from mmcrosscl.structures import ViewPairSample
 
 from .harness import Variant, compare, table
-from .plain_step import plain_loss
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINTED = ['backbone.layer1', 'backbone.layer2', 'backbone.layer3', 'backbone.layer4']
 
 
 def report(rounds: int, images: int, size: int, depth: int, compiled: bool) -> str:
-    """Ours, in each of its settings, beside the plain step.
+    """Compare each setting with the plain step.
 
     Args:
-        rounds (int): How often each is timed.
+        rounds (int): Times that each is measured.
         images (int): Images in a batch.
         size (int): Side of the views.
-        depth (int): Of the ResNet.
+        depth (int): Depth of the ResNet.
         compiled (bool): Also with torch.compile, which takes minutes before the first step.
     """
     common = dict(images=images, size=size, depth=depth)
     variants = [
         Variant('plain', step, dict(common, plain=True)),
-        Variant('loss and key encoder ours', step, dict(common, channels_last=False)),
+        Variant('mmcrosscl, channels-first', step, dict(common, channels_last=False)),
         Variant('+ channels-last', step, common),
         Variant('+ bfloat16', step, dict(common, bfloat16=True)),
         Variant('+ checkpointing', step, dict(common, bfloat16=True, checkpointing=True)),
@@ -50,7 +50,7 @@ def report(rounds: int, images: int, size: int, depth: int, compiled: bool) -> s
     measured = compare(variants, rounds)
     first = table(
         f'Step: ResNet-{depth}, {images} images, views of {size} pixels',
-        ['', 's a step', 'images/s', 'ratio', 'peak MB', 'of plain’s'],
+        ['', 's a step', 'images/s', 'ratio', 'peak MB', '% of plain'],
         [
             [
                 m.name,
@@ -66,29 +66,29 @@ def report(rounds: int, images: int, size: int, depth: int, compiled: bool) -> s
     rows = []
     for count in (images // 2, images, 2 * images):
         settings = dict(common, images=count)
-        plain, ours = compare(
+        plain, fast = compare(
             [
                 Variant('plain', step, dict(settings, plain=True)),
-                Variant('ours', step, dict(settings, bfloat16=True)),
+                Variant('mmcrosscl', step, dict(settings, bfloat16=True)),
             ],
             max(rounds // 2, 1),
         )
-        rows.append([count, count / plain.median, plain.peak, count / ours.median, ours.peak])
+        rows.append([count, count / plain.median, plain.peak, count / fast.median, fast.peak])
     second = table(
-        'How it grows with the batch (ours in bfloat16)',
-        ['images', 'plain images/s', 'plain MB', 'ours images/s', 'ours MB'],
+        'Growth with the batch (mmcrosscl in bfloat16)',
+        ['images', 'plain images/s', 'plain MB', 'mmcrosscl images/s', 'mmcrosscl MB'],
         rows,
     )
     third = table(
-        'Where the time of a step goes (ours): share of each operation, % of its processor time',
+        'Share of each operation in the processor time of a step, in %',
         ['operation', 'fp32', 'bfloat16'],
-        where_time_goes(common),
+        operation_shares(common),
     )
     return '\n'.join((first, second, third))
 
 
-def where_time_goes(common: dict, rows: int = 10) -> list[list]:
-    """The costliest operations of a step in fp32, and their share in either precision."""
+def operation_shares(common: dict, rows: int = 10) -> list[list]:
+    """Return the costliest operations of a step in fp32, and their share in either precision."""
     shares = []
     for bfloat16 in (False, True):
         run = step(**common, bfloat16=bfloat16)
@@ -100,24 +100,21 @@ def where_time_goes(common: dict, rows: int = 10) -> list[list]:
             event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total
             for event in profiled.key_averages()
         }
-        whole = sum(times.values())
-        shares.append({name: 100 * spent / whole for name, spent in times.items()})
+        total = sum(times.values())
+        shares.append({name: 100 * spent / total for name, spent in times.items()})
     costliest = sorted(shares[0], key=shares[0].get, reverse=True)[:rows]
     return [[f'`{name}`', *(share.get(name, 0.0) for share in shares)] for name in costliest]
 
 
-def batch(images: int, size: int, device: str) -> tuple[list[Tensor], list[DataSample]]:
-    """Random views with regions as crops of 500×375 images pair them."""
+def batch(images: int, size: int, device: str) -> tuple[list[Tensor], list[ViewPairSample]]:
+    """Make random views with the region pairs of crops of 500×375 images."""
     np.random.seed(0)
     torch.manual_seed(0)
     crops, pairs, samples = TwoCrops(), RegionPairs(), []
     for _ in range(images):
-        drawn = np.array([crops.draw(375, 500) for _ in range(2)], dtype=float)
-        results = pairs.transform(dict(crops=drawn, img_shape=(size, size)))
-        sample = DataSample()
-        for name in ('query_regions', 'key_regions', 'paired'):
-            sample.set_field(results[name], name)
-        samples.append(sample)
+        pair = np.array([crops.random_crop(375, 500) for _ in range(2)], dtype=float)
+        results = pairs.transform(dict(crops=pair, img_shape=(size, size)))
+        samples.append(ViewPairSample.from_results(results))
     return [torch.randn(images, 3, size, size).to(device) for _ in range(2)], samples
 
 
@@ -152,7 +149,7 @@ def step(
     schedule = Config.fromfile(ROOT / 'configs/_base_/schedules/sgd_coslr_200e.py')
     schedule.optim_wrapper.optimizer.fused = not plain
     wrapper = build_optim_wrapper(model, schedule.optim_wrapper)
-    # ours also looks whether the gradients are finite
+    # the wrapper also checks that the gradients are finite
     optimizer = wrapper.optimizer if plain else wrapper
 
     def run() -> float:

@@ -1,7 +1,6 @@
 model = dict(
     type='mmcrosscl.CrossCL',
     queue_len=65536,
-    feat_dim=128,
     momentum=0.001,
     data_preprocessor=dict(
         type='mmcrosscl.ViewPreprocessor',
@@ -14,14 +13,15 @@ model = dict(
     neck=dict(
         type='mmcrosscl.CrossCLNeck',
         in_channels=[512, 1024, 2048],
-        levels=['p4', 'p3'],
+        # name and stride in pixels
+        levels=dict(p4=16, p3=8),
         out_channels=256,
         hid_channels=2048,
         feat_dim=128,
     ),
     head=dict(
         type='mmcrosscl.CrossCLHead',
-        # the method's table: who is contrasted with whom, and where the negatives come from
+        # the levels that are contrasted, and the source of the negatives
         terms=[
             dict(query='global', key='global', negatives='queue'),
             dict(query='p4', key='p4', negatives='all_ranks'),

@@ -9,5 +9,5 @@ param_scheduler = [
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200)
 
-# for tools/train.py --auto-scale-lr: the learning rate is for 8 processes of 32 images
+# lr is for 8 processes of 32 images; tools/train.py --auto-scale-lr scales it to other batch sizes
 auto_scale_lr = dict(enable=False, base_batch_size=256)

@@ -1,8 +1,4 @@
-# ImageNet-1k, 200 epochs: the published recipe
-from mmengine.config import read_base
+# MMEngine drops names that begin with two underscores from a config
+from importlib import import_module as __import_module
 
-with read_base():
-    from .._base_.datasets.imagenet import *
-    from .._base_.default_runtime import *
-    from .._base_.models.crosscl_r50_fpn import *
-    from .._base_.schedules.sgd_coslr_200e import *
+globals().update(__import_module('mmcrosscl.configs').settings('crosscl/r50_8xb32.py'))

@@ -1,7 +1,4 @@
-from mmengine.config import read_base
+# MMEngine drops names that begin with two underscores from a config
+from importlib import import_module as __import_module
 
-with read_base():
-    from .r50_8xb32 import *
-
-param_scheduler[0].update(T_max=400, end=400)
-train_cfg.update(max_epochs=400)
+globals().update(__import_module('mmcrosscl.configs').settings('crosscl/r50_8xb32-400e_in1k.py'))

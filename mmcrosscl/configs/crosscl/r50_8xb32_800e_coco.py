@@ -1,10 +1,4 @@
-# COCO train2017 without its labels
-from mmengine.config import read_base
+# MMEngine drops names that begin with two underscores from a config
+from importlib import import_module as __import_module
 
-with read_base():
-    from .r50_8xb32 import *
-
-train_dataloader.dataset.update(data_root='data/coco/', data_prefix='train2017/')
-optim_wrapper.optimizer.update(lr=0.3)
-param_scheduler[0].update(T_max=800, end=800)
-train_cfg.update(max_epochs=800)
+globals().update(__import_module('mmcrosscl.configs').settings('crosscl/r50_8xb32-800e_coco.py'))

@@ -1,11 +1,4 @@
-# bfloat16, and colours and blur changed on the GPU: for GPUs that outrun their CPU cores
-from mmengine.config import read_base
+# MMEngine drops names that begin with two underscores from a config
+from importlib import import_module as __import_module
 
-with read_base():
-    from .r50_8xb32 import *
-
-train_pipeline[2].update(on_device=True)
-train_pipeline[3].update(on_device=True)
-train_pipeline[4].update(on_device=True)
-train_dataloader.dataset.update(pipeline=train_pipeline)
-optim_wrapper.update(type='mmcrosscl.BFloat16OptimWrapper')
+globals().update(__import_module('mmcrosscl.configs').settings('crosscl/r50_8xb32-fast_in1k.py'))

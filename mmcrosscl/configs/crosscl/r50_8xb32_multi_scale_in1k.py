@@ -1,9 +1,6 @@
-from mmengine.config import read_base
+# MMEngine drops names that begin with two underscores from a config
+from importlib import import_module as __import_module
 
-with read_base():
-    from .r50_8xb32 import *
-
-# the smallest crop of a reduced image still has 480 pixels a side
-train_pipeline[0].update(min_size=1240)
-train_dataloader.dataset.update(pipeline=train_pipeline)
-custom_hooks.append(dict(type='mmcrosscl.MultiScaleHook', scales=[224, 384, 480]))
+globals().update(
+    __import_module('mmcrosscl.configs').settings('crosscl/r50_8xb32-multi-scale_in1k.py')
+)

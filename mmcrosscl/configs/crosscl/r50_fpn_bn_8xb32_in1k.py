@@ -1,7 +1,4 @@
-# BN after every FPN convolution, which then has no bias
-from mmengine.config import read_base
+# MMEngine drops names that begin with two underscores from a config
+from importlib import import_module as __import_module
 
-with read_base():
-    from .r50_8xb32 import *
-
-model.neck.update(norm_cfg=dict(type='BN'))
+globals().update(__import_module('mmcrosscl.configs').settings('crosscl/r50-fpn-bn_8xb32_in1k.py'))

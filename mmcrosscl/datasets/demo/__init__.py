@@ -1,4 +1,4 @@
-"""Small data sets that are made on the spot from the photographs of scikit-image."""
+"""Small datasets generated from the photographs of scikit-image."""
 
 from .objects import write_demo_objects
 from .photos import open_demo_photo, write_demo_photos

@@ -1,4 +1,4 @@
-"""A small labelled set for a first detector: photo-textured objects on photographs."""
+"""A small labeled dataset for detection: photo-textured objects on photographs."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from .photos import new_folder, open_demo_photo
 
-# what an object is made of is its class
+# the class of an object is its texture
 CLASSES = {
     'brick': 'brick.png',
     'cat': 'chelsea.png',
@@ -33,17 +33,17 @@ SIDES = (20, 96)
 
 
 def write_demo_objects(folder: str | Path, train: int = 200, val: int = 100, seed: int = 0) -> None:
-    """Write two labelled sets in COCO's format; the same ones for a seed.
+    """Write a training and a validation set in COCO's format, as a function of a seed.
 
-    Images are 160×160. On a crop of a photograph lie one to four objects: ellipses, rectangles and
-    polygons of 20 to 96 pixels a side, of any tilt, cut out of another photograph, which is
-    their class. ``folder`` then holds ``train/``, ``val/`` and
+    Images are 160×160 pixels. On a crop of a photograph are one to four objects: ellipses,
+    rectangles and polygons of 20 to 96 pixels a side, rotated, with the texture of another
+    photograph, which is their class. The folder contains ``train/``, ``val/`` and
     ``annotations/{train,val}.json``; it appears when it is complete.
 
     Args:
-        folder (str | Path): Where to; must not exist yet.
-        train (int): Images to train on. Defaults to 200.
-        val (int): Images to test on. Defaults to 100.
+        folder (str | Path): The folder to write; must not exist yet.
+        train (int): Training images. Defaults to 200.
+        val (int): Validation images. Defaults to 100.
         seed (int): Defaults to 0.
 
     Raises:
@@ -86,7 +86,7 @@ def _write_split(
 def _objects(
     canvas: Image.Image, photos: dict[str, Image.Image], rng: np.random.Generator
 ) -> Iterator[tuple[int, tuple[int, int, int, int]]]:
-    """Paste one to four objects that do not touch; gives each one's class and box."""
+    """Paste one to four objects that do not overlap, and yield the class and box of each."""
     taken = np.zeros((SIZE, SIZE), bool)
     for _ in range(rng.integers(1, 5)):
         category = int(rng.integers(len(CLASSES)))
@@ -104,7 +104,7 @@ def _objects(
 
 
 def _silhouette(rng: np.random.Generator) -> Image.Image:
-    """A filled shape that reaches all four edges of its mask."""
+    """Return a random filled shape that touches all four edges of its mask."""
     side = np.exp(rng.uniform(*np.log(SIDES)))
     aspect = np.exp(rng.uniform(-0.4, 0.4))
     width, height = 4 * side * aspect**0.5, 4 * side / aspect**0.5
@@ -130,7 +130,7 @@ def _silhouette(rng: np.random.Generator) -> Image.Image:
 
 
 def _patch(photo: Image.Image, size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
-    """A part of a photograph at 0.5 to 1 of its scale, turned, mirrored, lighter or darker."""
+    """Return a random part of a photograph, flipped, blurred, brighter or darker."""
     scale = min(rng.uniform(1, 2), photo.width / size[0], photo.height / size[1])
     width, height = round(size[0] * scale), round(size[1] * scale)
     left = rng.integers(photo.width - width + 1)

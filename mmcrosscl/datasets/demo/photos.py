@@ -1,4 +1,4 @@
-"""A small folder of real photographs, for a first try."""
+"""A small folder of photographs."""
 
 import shutil
 import tempfile
@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmcrosscl.errors import InputError
 
-# photographs that come with scikit-image itself; it would download its other ones
+# photographs that are part of scikit-image; others would be downloaded
 SOURCES = (
     'astronaut.png',
     'brick.png',
@@ -32,7 +32,11 @@ SOURCES = (
 
 
 def open_demo_photo(name: str) -> Image.Image:
-    """A photograph of scikit-image's in RGB; InputError if the package is not installed."""
+    """Return a photograph of scikit-image in RGB.
+
+    Raises:
+        InputError: If scikit-image is not installed.
+    """
     try:
         import skimage
     except ImportError:
@@ -43,14 +47,14 @@ def open_demo_photo(name: str) -> Image.Image:
 
 
 def write_demo_photos(folder: str | Path, count: int = 480, seed: int = 0) -> None:
-    """Cut ``count`` varied JPEGs out of scikit-image's photographs; the same ones for a seed.
+    """Write JPEGs of random crops of scikit-image's photographs, as a function of a seed.
 
-    Each cut covers 15 to 60 % of a photograph, at any place, in an aspect of 2:3 to 3:2, flipped or
-    not, with a longer side of 160 to 320 pixels. The folder appears when it is complete.
+    Each crop covers 15 to 60 % of a photograph, in an aspect of 2:3 to 3:2, flipped or not, with a
+    longer side of 160 to 320 pixels. The folder appears when it is complete.
 
     Args:
-        folder (str | Path): Where to; must not exist yet.
-        count (int): How many images. Defaults to 480.
+        folder (str | Path): The folder to write; must not exist yet.
+        count (int): Number of images. Defaults to 480.
         seed (int): Defaults to 0.
 
     Raises:
@@ -68,14 +72,14 @@ def write_demo_photos(folder: str | Path, count: int = 480, seed: int = 0) -> No
 
 @contextmanager
 def new_folder(folder: str | Path) -> Iterator[Path]:
-    """Gives a folder to fill, which becomes ``folder`` at the end, or is gone after an error.
+    """Yield a folder to fill, which is renamed to ``folder`` at the end or removed after an error.
 
     Raises:
         InputError: If ``folder`` exists.
     """
     folder = Path(folder)
     if folder.exists():
-        raise InputError(f'{folder} exists; remove it to have it made anew')
+        raise InputError(f'{folder} exists; remove it to create it again')
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
     try:

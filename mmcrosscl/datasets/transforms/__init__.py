@@ -1,4 +1,4 @@
-"""From an image to two views and their regions, each step one transform."""
+"""Transforms from an image to two views and their regions, one class each."""
 
 from .loading import LoadImage, decode_image
 from .packing import PackViews

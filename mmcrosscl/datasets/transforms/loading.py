@@ -1,4 +1,4 @@
-"""From an image file of any kind to RGB pixels."""
+"""From an image file to RGB pixels."""
 
 import io
 import math
@@ -16,7 +16,7 @@ from mmcrosscl.registry import TRANSFORMS
 
 # EXIF orientations that swap width and height
 TURNED = (5, 6, 7, 8)
-# above it, Pillow raises; above half of it, it warns
+# Pillow raises above it, and warns above half of it
 PILLOWS_LIMIT = 2 * Image.MAX_IMAGE_PIXELS
 # four channels of 16 bits
 BYTES_PER_PIXEL = 8
@@ -24,10 +24,11 @@ BYTES_PER_PIXEL = 8
 
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
-    """Load an image as 8-bit RGB, upright, whole or not at all.
+    """Load an image as 8-bit RGB, upright.
 
-    Grey, palette, CMYK, 16-bit and transparent images are converted; EXIF orientation is applied.
-    Unlike mmcv's ``LoadImageFromFile`` a truncated file is an error and not a half-grey image.
+    Grayscale, palette, CMYK, 16-bit and transparent images are converted; EXIF orientation is
+    applied. Unlike in mmcv's ``LoadImageFromFile``, a truncated file is an error instead of a
+    partly gray image.
 
     **Required Keys:**
 
@@ -37,21 +38,20 @@ class LoadImage(BaseTransform):
 
     - img (np.ndarray): (H, W, 3) uint8, RGB.
     - img_shape (tuple): (H, W).
-    - ori_shape (tuple): (H, W) of the whole image, upright.
+    - ori_shape (tuple): (H, W) of the image in the file, upright.
 
     Args:
         min_size (int, optional): Decode large JPEGs at a half, a quarter or an eighth of their
-            size, as long as √(H·W) stays at least this, which saves most of the time that large
-            photographs take. For views of S pixels, S / √(least area · least aspect) is where even
-            the smallest crop has S pixels a side: 580 for the published crops at 224. Defaults to
-            None: every image at its own size.
-        max_pixels (int): Images of more are taken for broken, as are files of more bytes than eight
-            times that: each would fill a worker's memory. At most Pillow's own limit, 178,956,970.
+            size, as long as √(H·W) is at least this many pixels, which saves most of their decoding
+            time. With S / √(smallest area · smallest aspect) even the smallest crop has S pixels a
+            side: 580 for the published crops at 224. Defaults to None: every image at full size.
+        max_pixels (int): Larger images count as broken, as do files of more than eight bytes per
+            pixel: they would fill a worker's memory. At most Pillow's limit, 178,956,970.
             Defaults to 100,000,000.
 
     Raises:
-        BrokenImageError: If the file cannot be read or decoded; :class:`UnlabeledDataset` takes
-            another image then.
+        BrokenImageError: If the file cannot be read or decoded; :class:`UnlabeledDataset` replaces
+            the image then.
         InputError: If a setting is out of range.
     """
 
@@ -70,8 +70,8 @@ class LoadImage(BaseTransform):
                 raise ValueError('the file is larger than an image of max_pixels')
             img, ori_shape = decode_image(fileio.get(path), self.min_size, self.max_pixels)
         except UnidentifiedImageError as error:
-            raise BrokenImageError(path, 'no image in a format that Pillow knows') from error
-        # codecs raise whatever comes to them on damaged data: OSError, SyntaxError, struct.error …
+            raise BrokenImageError(path, 'not an image in a format that Pillow knows') from error
+        # codecs raise any exception on damaged data: OSError, SyntaxError, struct.error …
         except Exception as error:
             raise BrokenImageError(path, f'{type(error).__name__}: {error}') from error
         results.update(img=img, img_shape=img.shape[:2], ori_shape=ori_shape)
@@ -87,20 +87,20 @@ def decode_image(
     """Decode an image file's bytes to RGB, upright.
 
     Args:
-        data (bytes): The whole file.
+        data (bytes): The file's content.
         min_size (int, optional): See :class:`LoadImage`.
-        max_pixels (int): See :class:`LoadImage`. Defaults to Pillow's own limit.
+        max_pixels (int): See :class:`LoadImage`. Defaults to Pillow's limit.
 
     Returns:
-        tuple[np.ndarray, tuple[int, int]]: (H, W, 3) uint8, and the height and width of the whole
-        upright image.
+        tuple[np.ndarray, tuple[int, int]]: (H, W, 3) uint8, and the height and width of the upright
+        image in the file.
 
     Raises:
-        ValueError: If there are more than max_pixels, before they are decoded.
-        Exception: Whatever Pillow raises where the data are damaged, cut off or no image.
+        ValueError: If there are more than max_pixels; nothing is decoded then.
+        Exception: Any exception of Pillow if the data are damaged, truncated or not an image.
     """
     with warnings.catch_warnings():
-        # Pillow warns of odd metadata, file by file; what it can decode is good enough here
+        # Pillow warns of unusual metadata in each file that it can decode
         warnings.simplefilter('ignore')
         with Image.open(io.BytesIO(data)) as image:
             if math.prod(image.size) > max_pixels:
@@ -118,7 +118,7 @@ def decode_image(
 
 
 def _decode_jpeg(data: bytes, size: tuple[int, int], min_size: int | None) -> np.ndarray | None:
-    """What Pillow gives, sooner; None where only Pillow may say whether the data are sound."""
+    """Decode faster than Pillow; None if only Pillow can tell whether the data are damaged."""
     reduction = 1
     while min_size and reduction < 8 and math.sqrt(math.prod(size)) >= 2 * reduction * min_size:
         reduction *= 2
@@ -133,9 +133,9 @@ def _decode(image: Image.Image) -> np.ndarray:
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith(('I', 'F')):
-        grey = np.asarray(image)
-        # Pillow would clip what is above 255 instead of scaling it
-        scale = 257 if image.mode.startswith('I') else max(float(grey.max()), 1e-6) / 255
-        grey = np.clip(grey / scale, 0, 255).round().astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        gray = np.asarray(image)
+        # Pillow would clip values above 255 instead of scaling them
+        scale = 257 if image.mode.startswith('I') else max(float(gray.max()), 1e-6) / 255
+        gray = np.clip(gray / scale, 0, 255).round().astype(np.uint8)
+        return np.repeat(gray[:, :, None], 3, axis=2)
     return np.array(image.convert('RGB'))

@@ -1,35 +1,32 @@
-"""From the keys of a pipeline to a sample."""
+"""From the results of a pipeline to a packed sample."""
 
 from mmcv.transforms import BaseTransform
-from mmpretrain.structures import DataSample
 
-from mmcrosscl.errors import InputError
 from mmcrosscl.registry import TRANSFORMS
-
-REGIONS = ('query_regions', 'key_regions', 'paired')
+from mmcrosscl.structures import ViewPairSample
 
 
 @TRANSFORMS.register_module()
 class PackViews(BaseTransform):
-    """Two views and what belongs to them, ready for :func:`~mmcrosscl.datasets.collate_views`.
+    """Pack two views and their regions for :func:`~mmcrosscl.datasets.collate_views`.
 
-    All but the views stays in host memory, where it is little and waited for by no device.
+    Everything except the views stays in host memory.
 
     **Required Keys:**
 
     - img (list[np.ndarray]): Query view and key view, each (S, S, 3) uint8.
-    - query_regions, key_regions, paired: See :class:`RegionPairs`.
-    - photometric (list[Plan], optional): What is left to do to each view on the training device.
+    - The regions that :class:`RegionPairs` adds.
+    - photometric (list[Plan], optional): The plan of each view for the training device.
 
     **Added Keys:**
 
     - inputs (list[np.ndarray]): The views.
-    - data_samples (DataSample): The regions and, if any, ``photometric`` as its fields; those of
-      ``meta_keys`` that are there as its meta information.
+    - data_samples (ViewPairSample): The regions, ``photometric`` if present, and those of
+      ``meta_keys`` that are present as meta information.
 
     Args:
-        meta_keys (tuple[str, ...]): Defaults to where the views are from; ``sample_idx`` has the
-            seed of the draws.
+        meta_keys (tuple[str, ...]): Defaults to the origin of the views. ``sample_idx`` is kept as
+            the dataset received it: it carries the seed of the random parameters.
 
     Raises:
         InputError: If the regions are missing.
@@ -49,14 +46,7 @@ class PackViews(BaseTransform):
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict) -> dict:
-        origin = {key: results[key] for key in self.meta_keys if key in results}
-        sample = DataSample(metainfo=origin)
-        for name in REGIONS:
-            if name not in results:
-                raise InputError(f'PackViews finds no {name!r}; put mmcrosscl.RegionPairs first')
-            sample.set_field(results[name], name)
-        if 'photometric' in results:
-            sample.set_field(results['photometric'], 'photometric')
+        sample = ViewPairSample.from_results(results, self.meta_keys)
         return dict(inputs=results['img'], data_samples=sample)
 
     def __repr__(self) -> str:

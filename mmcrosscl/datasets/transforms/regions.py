@@ -1,4 +1,4 @@
-"""Which windows of the query view are where in the key view."""
+"""Windows of the query view, and the same places in the key view."""
 
 from functools import lru_cache
 
@@ -11,10 +11,10 @@ from mmcrosscl.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class RegionPairs(BaseTransform):
-    """Lay sliding windows over the query view and find each in the key view.
+    """Place sliding windows on the query view and map each to the key view.
 
-    All lengths are for views of ``base_size`` and grow with the view. A window that does not lie
-    within the query view is left out; one whose place is not within the key view is not paired.
+    All lengths are for views of ``base_size`` and scale with the view. A window that does not lie
+    within the query view is omitted; one whose place is not within the key view is not paired.
 
     **Required Keys:**
 
@@ -72,7 +72,7 @@ class RegionPairs(BaseTransform):
 def windows(
     size: float, window: float = 48, stride: float = 32, grid: int = 6, base_size: float = 224
 ) -> np.ndarray:
-    """The sliding windows within a view of side ``size``; see :class:`RegionPairs`.
+    """Return the sliding windows within a view of side ``size``; see :class:`RegionPairs`.
 
     Returns:
         np.ndarray: (R, 4) float64, read-only, row by row.
@@ -90,7 +90,7 @@ def windows(
 def map_boxes(
     boxes: np.ndarray, from_crop: np.ndarray, to_crop: np.ndarray, size: float
 ) -> np.ndarray:
-    """Take boxes from one view over the image into another view.
+    """Map boxes from one view through the image to another view.
 
     Args:
         boxes (np.ndarray): (R, 4), x0, y0, x1, y1 in pixels of the first view.
@@ -99,7 +99,7 @@ def map_boxes(
         size (float): Side of both views.
 
     Returns:
-        np.ndarray: (R, 4) in pixels of the second view, also where that is outside of it.
+        np.ndarray: (R, 4) in pixels of the second view, which may lie outside of it.
     """
     points = boxes.reshape(-1, 2, 2)
     image = from_crop[:2] + points * from_crop[2:] / size

@@ -10,17 +10,17 @@ from mmcv.transforms import BaseTransform
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mmcrosscl.datasets.samplers import SeededIndex
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import TRANSFORMS
+from mmcrosscl.structures import SeededIndex
 
 
 @TRANSFORMS.register_module()
 class TwoCrops(BaseTransform):
-    """Cut the query view and the key view out of an image: two independent random resized crops.
+    """Take the query view and the key view from an image: two independent random resized crops.
 
-    Area and aspect are drawn as torchvision's ``RandomResizedCrop`` draws them: ten tries, then a
-    centre crop. One flip is drawn for both views, before the crops.
+    Area and aspect are distributed as in torchvision's ``RandomResizedCrop``: ten tries, then a
+    center crop. Both views share one random flip, before the crops.
 
     **Required Keys:**
 
@@ -38,8 +38,8 @@ class TwoCrops(BaseTransform):
       if it was.
 
     Attributes:
-        scale_at (Callable[[SeededIndex], int], optional): S as a function of the place that
-            ``sample_idx`` is; :class:`~mmcrosscl.engine.MultiScaleHook` sets it.
+        scale_at (Callable[[SeededIndex], int], optional): S as a function of ``sample_idx``;
+            :class:`~mmcrosscl.engine.MultiScaleHook` sets it.
 
     Args:
         scale (int): S, side of both views in pixels. Defaults to 224.
@@ -83,9 +83,9 @@ class TwoCrops(BaseTransform):
         flip = bool(np.random.rand() < self.flip_prob)
         crops, views = [], []
         for _ in range(2):
-            left, top, width, height = self.draw(*img.shape[:2])
+            left, top, width, height = self.random_crop(*img.shape[:2])
             crops.append((left, top, width, height))
-            # the view is flipped, which is smaller than the image
+            # flipping the view is cheaper than flipping the image
             if flip:
                 left = img.shape[1] - left - width
             view = resized_crop(img, (left, top, width, height), scale)
@@ -96,12 +96,9 @@ class TwoCrops(BaseTransform):
         results['crops'] = np.array(crops, dtype=np.float64)
         return results
 
-    def draw(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Left, top, width and height of a crop in an image.
-
-        The rule is torchvision's, the draws are NumPy's: there they take a tenth of the time that
-        a worker has for an image.
-        """
+    def random_crop(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Return left, top, width and height of a random crop of an (H, W) image, in pixels."""
+        # torchvision's rule with NumPy's generator: torch's would take a tenth of an image's time
         low, high = (math.log(aspect) for aspect in self.aspect_ratio_range)
         for _ in range(10):
             area = height * width * np.random.uniform(*self.crop_ratio_range)
@@ -109,7 +106,7 @@ class TwoCrops(BaseTransform):
             w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if 0 < w <= width and 0 < h <= height:
                 return np.random.randint(width - w + 1), np.random.randint(height - h + 1), w, h
-        # the largest centre crop of an aspect within the range
+        # the largest center crop of an aspect within the range
         aspect = min(max(width / height, self.aspect_ratio_range[0]), self.aspect_ratio_range[1])
         w, h = min(width, round(height * aspect)), min(height, round(width / aspect))
         return (width - w) // 2, (height - h) // 2, w, h
@@ -122,18 +119,18 @@ class TwoCrops(BaseTransform):
 
 
 def resized_crop(img: np.ndarray, crop: tuple[int, int, int, int], size: int) -> np.ndarray:
-    """Cut (left, top, width, height) out of an image and resize it, bilinear and antialiased.
+    """Crop an image and resize the crop, bilinear and antialiased.
 
     Args:
         img (np.ndarray): (H, W, C) uint8.
-        crop (tuple): In pixels of the image.
+        crop (tuple): Left, top, width and height in pixels of the image.
         size (int): Side of the result.
 
     Returns:
-        np.ndarray: (size, size, C) uint8, what Pillow's bilinear resize gives to within rounding.
+        np.ndarray: (size, size, C) uint8, the result of Pillow's bilinear resize within rounding.
     """
     left, top, width, height = crop
-    # the batch's stride must be that of a channels-last map, or torch works plane by plane
+    # with the strides of a channels-last map: torch would otherwise work plane by plane
     cut = torch.from_numpy(img)[None, top : top + height, left : left + width].permute(0, 3, 1, 2)
     view: Tensor = interpolate(cut, size=(size, size), mode='bilinear', antialias=True)
     return view[0].permute(1, 2, 0).numpy()

@@ -72,7 +72,7 @@ def test_objects_of_an_image_do_not_overlap(folder):
 
 
 def test_a_box_is_where_the_object_is(folder, monkeypatch, tmp_path):
-    # the same draws with white objects on black: what is white must fill the boxes
+    # the same random numbers with white objects on black: what is white must fill the boxes
     from mmcrosscl.datasets.demo import objects
 
     def flat(photo, size, rng):

@@ -6,6 +6,7 @@ import numpy as np
 import skimage
 from PIL import Image
 
+PHOTOS = ['coffee.png', 'astronaut.png', 'chelsea.png', 'hubble_deep_field.jpg']
 PHOTO_FOLDER = Path(skimage.__file__).parent / 'data'
 
 
@@ -14,6 +15,6 @@ def photo(name: str = 'coffee.png') -> np.ndarray:
     return np.array(Image.open(PHOTO_FOLDER / name).convert('RGB'))
 
 
-def error(ours: np.ndarray, theirs) -> float:
-    """Mean absolute difference in grey levels."""
-    return np.abs(np.asarray(ours, float) - np.asarray(theirs, float)).mean()
+def error(image: np.ndarray, expected) -> float:
+    """Mean absolute difference in levels of 0 to 255."""
+    return np.abs(np.asarray(image, float) - np.asarray(expected, float)).mean()

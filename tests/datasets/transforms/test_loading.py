@@ -30,7 +30,7 @@ def test_it_gives_rgb_and_shapes(tmp_path):
 
 
 @pytest.mark.parametrize('mode', ['L', 'LA', 'P', 'RGBA', '1', 'CMYK', 'YCbCr'])
-def test_every_colour_mode_becomes_rgb(tmp_path, mode):
+def test_every_color_mode_becomes_rgb(tmp_path, mode):
     image = Image.fromarray(photo()).convert(mode)
     path = tmp_path / ('a.tif' if mode in ('CMYK', 'YCbCr') else 'a.png')
     results = load(save(path, image))
@@ -45,11 +45,11 @@ def test_a_cmyk_jpeg_becomes_rgb(tmp_path):
 
 
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
-    grey = np.linspace(0, 65535, 64 * 48).reshape(48, 64).astype(np.uint16)
+    gray = np.linspace(0, 65535, 64 * 48).reshape(48, 64).astype(np.uint16)
     for name in ('a.png', 'a.tif'):
-        img = load(save(tmp_path / name, grey))['img']
+        img = load(save(tmp_path / name, gray))['img']
         assert img.shape == (48, 64, 3)
-        assert np.abs(img[..., 0] - grey / 257).max() <= 0.5
+        assert np.abs(img[..., 0] - gray / 257).max() <= 0.5
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
@@ -83,16 +83,16 @@ def encoded(kind, name='coffee.png', mode='RGB', **options):
 )
 def test_a_jpeg_is_what_pillow_makes_of_it(name, options):
     data = encoded('JPEG', name, **options)
-    theirs = Image.open(io.BytesIO(data)).convert('RGB')
-    ours, shape = decode_image(data)
-    assert np.array_equal(ours, theirs) and shape == theirs.size[::-1]
+    reference = Image.open(io.BytesIO(data)).convert('RGB')
+    actual, shape = decode_image(data)
+    assert np.array_equal(actual, reference) and shape == reference.size[::-1]
 
 
 def test_damage_that_pillow_lives_with_is_lived_with():
     data = encoded('JPEG')
     data = data[:20000] + bytes(200) + data[20200:]
-    theirs = Image.open(io.BytesIO(data)).convert('RGB')
-    assert np.array_equal(decode_image(data)[0], theirs)
+    reference = Image.open(io.BytesIO(data)).convert('RGB')
+    assert np.array_equal(decode_image(data)[0], reference)
 
 
 @pytest.mark.parametrize('orientation', [1, 3, 6])
@@ -108,16 +108,16 @@ def test_large_jpegs_are_reduced_as_far_as_they_may_be(min_size, reduction, orie
     turned = orientation == 6
     assert shape == ((600, 400) if turned else (400, 600))
     assert img.shape[:2] == tuple(side // reduction for side in shape)
-    whole = Image.fromarray(decode_image(data)[0])
+    full = Image.fromarray(decode_image(data)[0])
     # reduction averages blocks
-    assert error(img, whole.reduce(reduction)) < 1.5
+    assert error(img, full.reduce(reduction)) < 1.5
 
 
 def test_views_of_a_reduced_image_are_those_of_the_whole_one():
     data = encoded('JPEG', 'retina.jpg', quality=95)  # 1411 × 1411
-    whole, reduced = decode_image(data)[0], decode_image(data, min_size=700)[0]
-    assert whole.shape[0] == 1411 and reduced.shape[0] == 706
-    view = resized_crop(whole, (200, 300, 800, 900), 224)
+    full, reduced = decode_image(data)[0], decode_image(data, min_size=700)[0]
+    assert full.shape[0] == 1411 and reduced.shape[0] == 706
+    view = resized_crop(full, (200, 300, 800, 900), 224)
     assert error(view, resized_crop(reduced, (100, 150, 400, 450), 224)) < 1.5
 
 

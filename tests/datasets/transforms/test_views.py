@@ -26,11 +26,11 @@ def test_resized_crop_is_pillows(name, size):
         (0, 7, width, 3),
     ]:
         left, top, w, h = crop
-        theirs = F.resized_crop(Image.fromarray(img), top, left, h, w, [size, size])
-        ours = resized_crop(img, crop, size)
-        assert ours.shape == (size, size, 3) and ours.dtype == np.uint8
-        assert error(ours, theirs) < 0.25
-        assert np.abs(ours.astype(int) - np.asarray(theirs)).max() <= 2
+        reference = F.resized_crop(Image.fromarray(img), top, left, h, w, [size, size])
+        actual = resized_crop(img, crop, size)
+        assert actual.shape == (size, size, 3) and actual.dtype == np.uint8
+        assert error(actual, reference) < 0.25
+        assert np.abs(actual.astype(int) - np.asarray(reference)).max() <= 2
 
 
 def test_views_are_the_crops_that_it_names():
@@ -49,16 +49,16 @@ def test_crops_are_distributed_as_torchvisions(height, width):
     np.random.seed(0)
     torch.manual_seed(0)
     count = 4000
-    ours = np.array([TwoCrops().draw(height, width) for _ in range(count)])
+    actual = np.array([TwoCrops().random_crop(height, width) for _ in range(count)])
     image = torch.empty(0, height, width)
-    theirs = np.array(
+    reference = np.array(
         [RandomResizedCrop.get_params(image, [0.2, 1], [3 / 4, 4 / 3]) for _ in range(count)]
     )[:, [1, 0, 3, 2]]
 
     def numbers(crops):
         return np.column_stack((crops, crops[:, 2] * crops[:, 3], crops[:, 2] / crops[:, 3])).T
 
-    for one, other in zip(numbers(ours), numbers(theirs)):
+    for one, other in zip(numbers(actual), numbers(reference)):
         points = np.unique(np.concatenate((one, other)))
         shares = [np.searchsorted(np.sort(x), points, side='right') / count for x in (one, other)]
         assert np.abs(shares[0] - shares[1]).max() < np.sqrt(np.log(2 / 1e-6) / count)
@@ -67,7 +67,7 @@ def test_crops_are_distributed_as_torchvisions(height, width):
 def test_an_image_that_no_crop_fits_is_cut_in_its_middle():
     image = torch.empty(0, 10, 400)
     top, left, height, width = RandomResizedCrop.get_params(image, [0.9, 1], [3 / 4, 4 / 3])
-    assert TwoCrops(crop_ratio_range=(0.9, 1)).draw(10, 400) == (left, top, width, height)
+    assert TwoCrops(crop_ratio_range=(0.9, 1)).random_crop(10, 400) == (left, top, width, height)
 
 
 @settings(max_examples=60, deadline=None)
@@ -95,8 +95,8 @@ def test_a_flip_is_that_of_the_image_before_the_crops():
     before = TwoCrops(scale=96, flip_prob=0).transform(dict(img=img[:, ::-1]))
     assert flipped['flip'] is True and before['flip'] is False
     assert np.array_equal(flipped['crops'], before['crops'])
-    for ours, theirs in zip(flipped['img'], before['img']):
-        assert np.abs(ours.astype(int) - theirs).max() <= 1 and error(ours, theirs) < 0.02
+    for actual, reference in zip(flipped['img'], before['img']):
+        assert np.abs(actual.astype(int) - reference).max() <= 1 and error(actual, reference) < 0.02
 
 
 def test_both_views_share_one_flip_half_of_the_time():
@@ -118,8 +118,8 @@ def test_a_flipped_image_of_mmcv_is_taken():
     expected = TwoCrops(scale=64, flip_prob=0).transform(
         dict(img=np.ascontiguousarray(img[:, ::-1]))
     )
-    for ours, theirs in zip(flipped['img'], expected['img']):
-        assert np.array_equal(ours, theirs)
+    for actual, reference in zip(flipped['img'], expected['img']):
+        assert np.array_equal(actual, reference)
 
 
 def test_the_scale_may_follow_from_the_place():

@@ -1,0 +1,199 @@
+"""Safe reading of checkpoint files: checksums are compared and no code of the file is run."""
+
+import zipfile
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from pickle import UnpicklingError
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from safetensors.torch import load_file
+
+from mmcrosscl.errors import DamagedCheckpointError, InputError
+
+
+class _Inert:
+    """Stand-in for an object that training does not need; accepts any state and keeps none."""
+
+    def __new__(cls, *args: object) -> '_Inert':
+        return super().__new__(cls)
+
+    def __init__(self, *args: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class _Type(_Inert):
+    """Stand-in for a NumPy dtype; only numeric ones are accepted, since objects may hold code."""
+
+    def __init__(self, name: str = '', *args: object) -> None:
+        self.name = str(name)
+        self.order = ''
+
+    def __setstate__(self, state: tuple) -> None:
+        self.order = state[1] if state[1] in '<>' else ''
+
+    def restore(self) -> np.dtype:
+        dtype = np.dtype(self.order + self.name)
+        if dtype.kind not in 'biufc':
+            raise ValueError(f'an array of {dtype}')
+        return dtype
+
+
+class _Array(_Inert):
+    """Stand-in for a NumPy array."""
+
+    def __setstate__(self, state: tuple) -> None:
+        _, self.shape, self.dtype, self.fortran, self.data = state
+
+    def restore(self) -> np.ndarray:
+        flat = np.frombuffer(self.data, self.dtype.restore())
+        return flat.reshape(self.shape, order='F' if self.fortran else 'C').copy()
+
+
+class _Scalar(_Inert):
+    """Stand-in for a NumPy scalar."""
+
+    def __init__(self, dtype: _Type, data: bytes) -> None:
+        self.dtype, self.data = dtype, data
+
+    def restore(self) -> np.generic:
+        return np.frombuffer(self.data, self.dtype.restore())[0]
+
+
+class _History(_Inert):
+    """Stand-in for MMEngine's HistoryBuffer, a scalar over the iterations."""
+
+    def __setstate__(self, state: dict) -> None:
+        self.state = state
+
+    def restore(self) -> HistoryBuffer:
+        log, counts = (self.state[key].restore() for key in ('_log_history', '_count_history'))
+        return HistoryBuffer(log, counts, int(self.state['max_length']))
+
+
+def _no_bytes() -> bytes:
+    return b''
+
+
+# Objects other than tensors in checkpoints of MMEngine, and the command-line arguments in those of
+# MoCo and its successors. The classes that the file names are not used: NumPy's trust their input.
+HARMLESS: list[tuple[Callable, str]] = [
+    (_Inert, 'argparse.Namespace'),
+    (_Inert, 'builtins.getattr'),
+    (_Inert, 'builtins.slice'),
+    (_no_bytes, 'builtins.bytes'),
+    (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
+    (_Array, 'numpy.core.multiarray._reconstruct'),
+    (_Array, 'numpy._core.multiarray._reconstruct'),
+    (_Scalar, 'numpy.core.multiarray.scalar'),
+    (_Scalar, 'numpy._core.multiarray.scalar'),
+    (_Type, 'numpy.dtype'),
+    (_Inert, 'numpy.ndarray'),
+]
+
+
+def read_checkpoint(path: str | Path, trust: bool = False) -> dict:
+    """Read a checkpoint of any project to the CPU without running code from it.
+
+    Args:
+        path (str | Path): A file written by ``torch.save``, or one that ends in .safetensors.
+        trust (bool): Unpickle everything. This runs any code that the author of the file put into
+            it, with the permissions of the reader. Defaults to False.
+
+    Returns:
+        dict: Contents of the file, including MMEngine's message hub.
+
+    Raises:
+        DamagedCheckpointError: If the file is cut off, a checksum is wrong, or the format is
+            unknown.
+        InputError: If the file does not exist, contains no dict, or contains code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f'checkpoint {path} does not exist; name a checkpoint file')
+    try:
+        if zipfile.is_zipfile(path):
+            verify_checksums(path)
+        if path.suffix == '.safetensors':
+            return load_file(path)
+        safely = nullcontext() if trust else torch.serialization.safe_globals(HARMLESS)
+        with safely:
+            checkpoint = torch.load(path, map_location='cpu', weights_only=not trust)
+        checkpoint = _restore(checkpoint, {})
+    except UnpicklingError as error:
+        if 'GLOBAL ' in str(error):
+            code = str(error).split('GLOBAL ')[1].split()[0]
+            raise InputError(
+                f'checkpoint {path} holds code ({code}), which is not run; ask its author for the '
+                'weights alone or, if you would run any of their programs, add --trust-checkpoints'
+            ) from None
+        raise _damaged(path, error) from None
+    except InputError:
+        raise
+    # torch raises errors of many types for files that it cannot parse
+    except Exception as error:
+        raise _damaged(path, error) from None
+    if not isinstance(checkpoint, Mapping):
+        raise InputError(
+            f'{path} is not a checkpoint: it holds a {type(checkpoint).__name__}; give a file with '
+            'a state dict'
+        )
+    return checkpoint
+
+
+def verify_checksums(path: str | Path) -> None:
+    """Compare the contents of a zip file of ``torch.save`` with its checksums, unlike torch.
+
+    Args:
+        path (str | Path): The file, written by torch 1.6 or later.
+
+    Raises:
+        DamagedCheckpointError: If a checksum is wrong, or the file has none.
+    """
+    try:
+        with zipfile.ZipFile(path) as records:
+            # torch never compresses; a compressed record may unpack to any size
+            if any(record.compress_type != zipfile.ZIP_STORED for record in records.infolist()):
+                raise ValueError('compressed')
+            if (record := records.testzip()) is not None:
+                raise ValueError(f'the checksum of {record} is wrong')
+    # zipfile raises errors of many types for damaged files
+    except Exception as error:
+        raise _damaged(path, error) from None
+
+
+def _restore(value: object, seen: dict[int, tuple]) -> object:
+    """Replace the stand-ins in all dicts, lists and tuples, which may be shared or nested."""
+    if isinstance(value, _Array | _Scalar | _History | _Type):
+        return value.restore()
+    if id(value) in seen:
+        return seen[id(value)][1]
+    if isinstance(value, dict | list):
+        seen[id(value)] = value, value
+        for key, inner in list(value.items() if isinstance(value, dict) else enumerate(value)):
+            value[key] = _restore(inner, seen)
+    elif isinstance(value, tuple):
+        restored = tuple(_restore(inner, seen) for inner in value)
+        # keeping the old tuple prevents reuse of its id
+        seen[id(value)] = value, restored
+        return restored
+    return value
+
+
+def _damaged(path: str | Path, error: Exception) -> DamagedCheckpointError:
+    return DamagedCheckpointError(
+        f'{path} is not a complete checkpoint ({_reason(error)}); it may be cut off or of another '
+        'kind: fetch or save it again'
+    )
+
+
+def _reason(error: Exception) -> str:
+    """First line of an error, without torch's advice to unpickle everything, which runs code."""
+    text = str(error).rpartition('WeightsUnpickler error:')[2].strip() or type(error).__name__
+    line = text.splitlines()[0]
+    return 'it is not a state dict' if 'weights_only' in line else line

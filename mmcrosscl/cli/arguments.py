@@ -1,0 +1,65 @@
+"""Arguments that several verbs share."""
+
+import argparse
+import os
+
+from mmengine.config import DictAction
+
+
+class Options(DictAction):
+    """MMEngine's KEY=VALUE arguments; an argument without `=` is wrong usage, not a traceback."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        for value in values:
+            if '=' not in value:
+                parser.error(f'{option_string} takes KEY=VALUE, and {value!r} has no "="')
+        super().__call__(parser, namespace, values, option_string)
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the config file and the arguments that change it; see :func:`config_keywords`."""
+    parser.add_argument(
+        'config', help='config file, or PACKAGE::CONFIG as in mmcrosscl::crosscl/r50_8xb32.py'
+    )
+    parser.add_argument(
+        '--work-dir', help='folder for results; default: work_dirs/<name of the config>'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=Options,
+        metavar='KEY=VALUE',
+        help='override settings, as in train_dataloader.batch_size=16; a list is key="[a,b]"; '
+        '+key=value adds a setting that the config does not have',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes; torchrun and srun need it',
+    )
+    add_trust_argument(parser)
+    # torch.distributed.launch passes the rank here, torchrun in the environment
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_trust_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--trust-checkpoints`."""
+    parser.add_argument(
+        '--trust-checkpoints',
+        action='store_true',
+        help='unpickle everything that checkpoints contain: this runs any program that their '
+        'authors put there, with your rights',
+    )
+
+
+def config_keywords(args: argparse.Namespace) -> dict:
+    """Return the keywords of :func:`mmcrosscl.engine.load_config` for these arguments."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return dict(
+        config=args.config,
+        work_dir=args.work_dir,
+        options=args.cfg_options,
+        launcher=args.launcher,
+        trust_checkpoints=args.trust_checkpoints,
+    )

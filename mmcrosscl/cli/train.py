@@ -1,0 +1,55 @@
+"""Train with a config of mmcrosscl, MMPretrain or MMDetection.
+
+With --gpus, N processes train on this machine, one per GPU, or on the CPU if there is no GPU.
+When one of them dies, all are restarted from the newest checkpoint of the run.
+"""
+
+import argparse
+
+from .arguments import add_config_arguments, config_keywords
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_arguments(parser)
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const=True,
+        default=False,
+        metavar='CHECKPOINT',
+        help='resume from a checkpoint; without a name, from the newest one in the work dir',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision (float16, GPU only)')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate by the batch size over the config's base_batch_size",
+    )
+    parser.add_argument(
+        '--gpus',
+        type=int,
+        metavar='N',
+        help='start N training processes on this machine; NNODES, MASTER_ADDR and PORT in the '
+        'environment are for several machines, MAX_RESTARTS (3) for restarts',
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.gpus is not None:
+        from mmcrosscl.engine.launch import launch
+
+        own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        own.add_argument('--gpus')
+        _, arguments = own.parse_known_args(args.arguments)
+        return launch([*arguments, '--launcher', 'pytorch'], args.gpus)
+
+    from mmcrosscl.engine import build_runner, load_config
+
+    cfg = load_config(
+        **config_keywords(args),
+        resume=args.resume,
+        amp=args.amp,
+        auto_scale_lr=args.auto_scale_lr,
+    )
+    build_runner(cfg).train()
+    return 0

@@ -1,0 +1,132 @@
+"""Which checkpoints a run has, which of them are intact, and which belong to this run."""
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import MMLogger
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from mmcrosscl.checkpoints import atomic_write, verify_checksums
+from mmcrosscl.errors import DamagedCheckpointError, InputError
+
+# how often torchrun and Slurm restarted a run, and the name that they give to all attempts
+LAUNCHES = {
+    'TORCHELASTIC_RESTART_COUNT': 'TORCHELASTIC_RUN_ID',
+    'SLURM_RESTART_COUNT': 'SLURM_JOB_ID',
+}
+
+
+def checkpoint_place(runner: Runner) -> tuple[Path, str]:
+    """Return the folder of a run's checkpoints and the template of their names, before training."""
+    work_dir = Path(runner.work_dir)
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook):
+            elsewhere = hook.out_dir is not None and Path(hook.out_dir) != work_dir
+            folder = Path(hook.out_dir, work_dir.name) if elsewhere else work_dir
+            return folder, hook.filename_tmpl
+    by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+    return work_dir, 'epoch_{}.pth' if by_epoch else 'iter_{}.pth'
+
+
+def list_checkpoints(work_dir: Path, folder: Path, template: str) -> list[Path]:
+    """Return the checkpoints of a folder, newest first.
+
+    Those of an earlier run in the same folder, which may have higher numbers, come last.
+
+    Args:
+        work_dir (Path): Where MMEngine's ``last_checkpoint`` is.
+        folder (Path): Where the checkpoints are.
+        template (str): Of their names, such as ``epoch_{}.pth``.
+    """
+    before, after = map(re.escape, template.split('{}'))
+    numbers = {
+        path: re.fullmatch(rf'{before}(\d+)(?:_iter_(\d+))?{after}', path.name)
+        for path in folder.glob('*')
+    }
+    found = [
+        (int(match[1]), int(match[2] or 0), path)
+        for path, match in numbers.items()
+        if match is not None
+    ]
+    found.sort(reverse=True)
+    ordered = [path for *_, path in found]
+    note = work_dir / 'last_checkpoint'
+    # only the name counts: the path in this file may lead anywhere
+    last = folder / Path(note.read_text(errors='replace').strip()).name if note.is_file() else None
+    if last in ordered:
+        # A checkpoint saved after that one is newer, even if its note was never written.
+        written = last.stat().st_mtime_ns
+        higher = ordered[: ordered.index(last)]
+        earlier = [path for path in higher if path.stat().st_mtime_ns < written]
+        ordered = [path for path in ordered if path not in earlier] + earlier
+    return ordered
+
+
+def newest_intact(paths: Iterable[Path], logger: MMLogger) -> Path | None:
+    """Return the first path whose checksums are right, or None if there are no paths.
+
+    Raises:
+        InputError: If all of them are damaged.
+    """
+    paths = list(paths)
+    for path in paths:
+        try:
+            verify_checksums(path)
+            return path
+        except DamagedCheckpointError as error:
+            logger.warning(f'{error}. The checkpoint before it is used.')
+    if paths:
+        raise InputError(
+            f'none of the {len(paths)} checkpoints in {paths[0].parent} is intact; copy an intact '
+            'one there, or train from the start in another --work-dir'
+        )
+    return None
+
+
+class RunMarker:
+    """A file in the work dir that tells the checkpoints of a run from those of earlier ones.
+
+    The first attempt of a run writes it. A restart by torchrun or Slurm may use only checkpoints
+    that were saved since.
+
+    Args:
+        work_dir (Path): The run's work dir.
+    """
+
+    def __init__(self, work_dir: Path) -> None:
+        self.path = work_dir / 'run.json'
+
+    def restarted(self) -> bool:
+        """Return whether a launcher restarted this process, and an earlier attempt wrote this."""
+        launch = self._read().get('launch', {})
+        return any(
+            int(os.environ.get(count, 0)) > 0 and launch.get(name) == os.environ.get(name)
+            for count, name in LAUNCHES.items()
+        )
+
+    def begin(self, checkpoints: Iterable[Path]) -> None:
+        """Note the checkpoints that exist before the first attempt.
+
+        Raises:
+            InputError: If the work dir cannot be written to.
+        """
+        contents = dict(
+            launch={name: os.environ.get(name) for name in LAUNCHES.values()},
+            earlier={str(path): path.stat().st_mtime_ns for path in checkpoints},
+        )
+        atomic_write(self.path, lambda path: path.write_text(json.dumps(contents)))
+
+    def of_this_run(self, checkpoints: Iterable[Path]) -> list[Path]:
+        """Return those of the checkpoints that were saved since the first attempt began."""
+        earlier = self._read().get('earlier', {})
+        return [path for path in checkpoints if earlier.get(str(path)) != path.stat().st_mtime_ns]
+
+    def _read(self) -> dict:
+        try:
+            return json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            return {}

@@ -1,0 +1,109 @@
+"""Saves where a run is in the order of images, and resumes there."""
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch.utils.data import Sampler
+
+from mmcrosscl.datasets import SeededIndex, SeededInfiniteSampler, SeededSampler
+from mmcrosscl.registry import HOOKS
+
+from .loops import ResumableEpochLoop
+
+
+@HOOKS.register_module()
+class ResumeHook(Hook):
+    """Resume in the order of images, also on another number of processes.
+
+    Checkpoints record the number of processes, the batch size and the position in the order. With
+    :class:`~mmcrosscl.datasets.SeededSampler` or :class:`~mmcrosscl.datasets.SeededInfiniteSampler`
+    the resumed run sees the images, and their random augmentation, that the uninterrupted run
+    would have seen.
+    """
+
+    # before the hooks that ask the sampler for its seed or position
+    priority = 'VERY_HIGH'
+
+    def __init__(self) -> None:
+        self._loaded: dict | None = None
+        self._unchecked = True
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        sampler, batch_size = _order(runner)
+        progress = dict(
+            processes=runner.world_size,
+            batch_size=batch_size,
+            epoch_length=len(runner.train_dataloader),
+            seed=getattr(sampler, 'seed', None),
+            position=None,
+        )
+        if isinstance(sampler, SeededInfiniteSampler):
+            progress['position'] = sampler.position(checkpoint['meta']['iter'] * batch_size)
+        checkpoint['message_hub']['runtime_info']['progress'] = progress
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        self._loaded = checkpoint.get('message_hub', {}).get('runtime_info', {}).get('progress')
+
+    def before_train(self, runner: Runner) -> None:
+        # `load_from` loads a checkpoint too, and training begins at iteration 0
+        if runner.iter > 0:
+            self._resume(runner)
+
+    def _resume(self, runner: Runner) -> None:
+        progress, self._loaded = self._loaded, None
+        if progress is None:
+            runner.logger.warning(
+                'The checkpoint was not written by ResumableRunner: the order of images and their '
+                'random augmentation differ from those of the uninterrupted run.'
+            )
+            return
+        sampler, batch_size = _order(runner)
+        loop, length = runner.train_loop, len(runner.train_dataloader)
+        if progress['seed'] is not None and sampler is not None:
+            sampler.seed = progress['seed']
+        if isinstance(sampler, SeededInfiniteSampler) and progress['position'] is not None:
+            sampler.origin = (loop.iter * batch_size, progress['position'])
+        before = (progress['processes'], progress['batch_size'])
+        now = (runner.world_size, batch_size)
+        if isinstance(loop, ResumableEpochLoop) and (before, progress['epoch_length']) != (
+            now,
+            length,
+        ):
+            seen = (loop.iter - loop.epoch * progress['epoch_length']) * before[0] * before[1]
+            loop.start_at(loop.epoch * length + min(seen // (now[0] * now[1]), length))
+            runner.optim_wrapper.initialize_count_status(runner.model, loop.iter, loop.max_iters)
+        if before != now:
+            runner.logger.warning(
+                f'The checkpoint is from {before[0]} processes of {before[1]} images, and this is '
+                f'a run of {now[0]} of {now[1]}: {now[0] * now[1]} images a step instead of '
+                f'{before[0] * before[1]}. Batches, their statistics and their negatives differ '
+                'from here on, and an epoch that had begun may repeat one batch of images. '
+                'The learning rate is that of the checkpoint, --auto-scale-lr or not.'
+            )
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
+    ) -> None:
+        if self._unchecked:
+            self._unchecked = False
+            self._check_seeds(runner, data_batch)
+
+    def _check_seeds(self, runner: Runner, data_batch: object) -> None:
+        """Warn if a wrapper of the dataset dropped what the sampler's indices carry."""
+        sampler, _ = _order(runner)
+        samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
+        if not isinstance(sampler, SeededSampler | SeededInfiniteSampler) or not samples:
+            return
+        index = samples[0].get('sample_idx')
+        if index is not None and not isinstance(index, SeededIndex):
+            runner.logger.warning(
+                f'{type(runner.train_dataloader.dataset).__name__} turns the indices of '
+                f'{type(sampler).__name__} into plain integers: the random augmentation is not '
+                'seeded, and a resumed run differs from an uninterrupted one. Let the wrapper '
+                'hand on `index.at(other_index)`.'
+            )
+
+
+def _order(runner: Runner) -> tuple[Sampler | None, int]:
+    """Return the sampler of the training images, and the batch size of a process."""
+    batches = runner.train_dataloader.batch_sampler
+    return getattr(batches, 'sampler', None), getattr(batches, 'batch_size', 1)

@@ -1,0 +1,89 @@
+"""A description of the installation and the machine, for a bug report."""
+
+import os
+import platform
+import re
+from importlib import import_module
+from pathlib import Path
+
+from .dependencies import REQUIRED, has_compiled_ops, installed, problems
+from .version import __version__
+
+
+def describe_environment() -> tuple[str, list[str]]:
+    """Describe versions, compiled ops, GPUs and precision.
+
+    Returns:
+        tuple[str, list[str]]: A text of one fact per line, and the sentences in it that say what
+        to fix; none if everything fits.
+    """
+    rows = {
+        'mmcrosscl': f'{__version__} in {Path(__file__).parent}',
+        'Python': f'{platform.python_version()} ({platform.python_implementation()})',
+        'system': platform.platform(),
+        'processor': f'{_processor()}, {os.cpu_count()} cores',
+    }
+    for name, requirement in REQUIRED.items():
+        have = installed(requirement.distributions)
+        rows[name] = 'not installed' if have is None else f'{have[1]} ({have[0]})'
+    fixes = problems()
+    for name in ('torch', 'torchvision', 'numpy', 'PIL', 'cv2', 'simplejpeg', 'safetensors'):
+        try:
+            rows[name] = getattr(import_module(name), '__version__', 'installed')
+        # a broken installation may raise anything on import
+        except Exception as error:
+            rows[name] = f'cannot be imported: {error}'
+            fixes.append(f'{name} cannot be imported ({error}); reinstall it')
+    if not rows['torch'].startswith('cannot'):
+        _describe_devices(rows, fixes)
+    width = max(map(len, rows))
+    lines = [f'{name:{width}}  {value}' for name, value in rows.items()]
+    lines += [f'{"fix":{width}}  {fix}' for fix in fixes or ['nothing to fix']]
+    return '\n'.join(lines), fixes
+
+
+def _describe_devices(rows: dict[str, str], fixes: list[str]) -> None:
+    import torch
+
+    rows['CUDA of torch'] = torch.version.cuda or 'none (CPU build)'
+    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    rows['GPUs'] = (
+        ', '.join(f'{gpu.name} ({gpu.total_memory / 2**30:.0f} GiB)' for gpu in gpus) or 'none'
+    )
+    compiled = 'not compiled'
+    if has_compiled_ops():
+        try:
+            version = import_module('mmcv.ops').get_compiling_cuda_version()
+            compiled = 'CPU' if version == 'not available' else f'CUDA {version}'
+        # ops of another torch fail to load
+        except Exception as error:
+            compiled = f'cannot be loaded: {error}'
+            fixes.append(
+                'mmcv was compiled for another torch; reinstall it with: MMCV_WITH_OPS=1 pip '
+                'install --no-build-isolation --no-cache-dir --force-reinstall --no-deps onedl-mmcv'
+            )
+    rows["mmcv's ops"] = compiled
+    if gpus and compiled == 'CPU':
+        fixes.append(
+            "mmcv's ops are compiled for the CPU only; run `make setup CUDA=1`, or train without "
+            'the GPU: CUDA_VISIBLE_DEVICES=-1'
+        )
+    if not gpus and torch.version.cuda and Path('/proc/driver/nvidia').exists():
+        fixes.append(
+            'a GPU driver is loaded, but torch cannot use a GPU; compare the driver (nvidia-smi) '
+            f'with CUDA {torch.version.cuda} of torch'
+        )
+    precision = ['float32', 'bfloat16 (mmcrosscl.BFloat16OptimWrapper)']
+    if gpus:
+        precision = ['float32', 'float16 (--amp)']
+        if torch.cuda.is_bf16_supported():
+            precision.append('bfloat16 (mmcrosscl.BFloat16OptimWrapper)')
+    rows['precision'] = ', '.join(precision)
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r'model name\s*: (.*)', Path('/proc/cpuinfo').read_text())
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()

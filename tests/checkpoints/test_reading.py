@@ -1,0 +1,203 @@
+import argparse
+import io
+import pickle
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmengine.logging import HistoryBuffer
+
+from mmcrosscl.checkpoints import read_checkpoint, verify_checksums, write_checkpoint
+from mmcrosscl.errors import DamagedCheckpointError, InputError
+from tests.checkpoints.hostile import CallsMethod, Hostile
+from tests.checkpoints.makers import STATE, assert_state
+
+
+@pytest.fixture(params=[True, False], ids=['zip', 'legacy'])
+def save(request):
+    def save(contents, path):
+        torch.save(contents, path, _use_new_zipfile_serialization=request.param)
+
+    return save
+
+
+def test_other_objects_of_training_are_read_safely(save, tmp_path):
+    path = tmp_path / 'epoch_1.pth'
+    buffer = HistoryBuffer()
+    buffer.update(np.float64(3.5))
+    shared = np.arange(6.0).reshape(2, 3)
+    info = {'lr': np.float32(0.1), 'both': (shared, [shared]), 'order': np.asfortranarray(shared)}
+    hub = dict(log_scalars={'loss': buffer, 'empty': HistoryBuffer()}, runtime_info=info)
+    args = argparse.Namespace(lr=0.03)
+    save({'state_dict': STATE, 'message_hub': hub, 'args': args, 'epoch': 7}, path)
+    read = read_checkpoint(path)
+    assert_state(read['state_dict'])
+    assert read['epoch'] == 7
+    log, info = read['message_hub']['log_scalars'], read['message_hub']['runtime_info']
+    assert log['loss'].mean() == 3.5 and log['loss'].max_length == buffer.max_length
+    assert [part.tolist() for part in log['empty'].data] == [[], []]
+    assert info['lr'] == np.float32(0.1) and type(info['lr']) is np.float32
+    for array in (info['both'][0], info['both'][1][0], info['order']):
+        assert np.array_equal(array, shared) and array.dtype == shared.dtype
+    log['loss'].update(4.5)
+    assert not vars(read['args'])
+
+
+def test_a_file_that_runs_a_command_is_refused_and_not_run(save, tmp_path):
+    sign = tmp_path / 'sign'
+    for hostile, complaint in (
+        (Hostile(sign), r'holds code \(\S+\), which is not run; ask its author'),
+        (CallsMethod(), 'is not a complete checkpoint'),
+    ):
+        save({'state_dict': STATE, 'meta': hostile}, tmp_path / 'x.pth')
+        with pytest.raises(InputError, match=complaint):
+            read_checkpoint(tmp_path / 'x.pth')
+    (tmp_path / 'x.pth').write_bytes(pickle.dumps(Hostile(sign)))
+    with pytest.raises(InputError):
+        read_checkpoint(tmp_path / 'x.pth')
+    assert not sign.exists()
+
+
+@pytest.mark.parametrize('share', [0, 0.02, 0.5, 0.98])
+@pytest.mark.parametrize('name', ['x.pth', 'x.safetensors'])
+def test_a_cut_off_file_is_named(tmp_path, name, share):
+    path = tmp_path / name
+    write_checkpoint(STATE | {'big': torch.randn(100, 100)}, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(
+        InputError, match=f'{name} is not a complete checkpoint .*fetch or save it again'
+    ):
+        read_checkpoint(path)
+
+
+def test_a_legacy_file_cut_off_is_named(save, tmp_path):
+    path = tmp_path / 'x.pth'
+    save(STATE | {'big': torch.randn(100, 100)}, path)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(InputError, match='is not a complete checkpoint'):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize('content', [b'', b'hello', b'\x89PNG\r\n\x1a\n' * 9, pickle.dumps([1])])
+def test_a_file_that_is_not_a_checkpoint_is_named(tmp_path, content):
+    path = tmp_path / 'x.pth'
+    path.write_bytes(content)
+    with pytest.raises(InputError, match='x.pth is not a (complete )?checkpoint'):
+        read_checkpoint(path)
+
+
+def save_script(path):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(path)
+    # TorchScript compresses its code, which verify_checksums refuses
+    with zipfile.ZipFile(path) as records:
+        contents = {record.filename: records.read(record) for record in records.infolist()}
+    with zipfile.ZipFile(path, 'w') as records:
+        for name, content in contents.items():
+            records.writestr(name, content)
+
+
+def save_tar(path):
+    with tarfile.open(path, 'w') as tar:
+        for name in ('storages', 'tensors', 'pickle'):
+            member = tarfile.TarInfo(name)
+            member.size = 8
+            tar.addfile(member, io.BytesIO(bytes(8)))
+
+
+@pytest.mark.filterwarnings('ignore:.*TorchScript archive', 'ignore:.*torch.jit')
+@pytest.mark.parametrize(
+    'write',
+    [
+        lambda path: path.write_text('not a checkpoint'),
+        lambda path: path.write_bytes(pickle.dumps([1])),
+        lambda path: path.write_bytes(bytes(range(256))),
+        lambda path: torch.save({'state_dict': STATE, 'meta': CallsMethod()}, path),
+        lambda path: torch.save({'state_dict': STATE, 'meta': Hostile(path)}, path),
+        save_script,
+        save_tar,
+    ],
+    ids=['text', 'pickle', 'bytes', 'method', 'command', 'TorchScript', 'tar'],
+)
+def test_the_message_never_advises_to_load_unsafely(tmp_path, write):
+    path = tmp_path / 'x.pth'
+    write(path)
+    with pytest.raises(Exception, match='weights_only'):
+        torch.load(path)
+    with pytest.raises(InputError, match='x.pth') as caught:
+        read_checkpoint(path)
+    message = str(caught.value)
+    assert 'weights_only' not in message and 'torch.load' not in message and '\n' not in message
+
+
+def test_a_tensor_alone_is_refused(save, tmp_path):
+    save(torch.ones(3), tmp_path / 'x.pth')
+    with pytest.raises(InputError, match='is not a checkpoint: it holds a Tensor'):
+        read_checkpoint(tmp_path / 'x.pth')
+
+
+def test_an_array_of_objects_is_refused(save, tmp_path):
+    save({'state_dict': STATE, 'meta': np.array([STATE], dtype=object)}, tmp_path / 'x.pth')
+    with pytest.raises(InputError, match='is not a complete checkpoint'):
+        read_checkpoint(tmp_path / 'x.pth')
+
+
+def test_a_trusted_file_is_unpickled(save, tmp_path, monkeypatch):
+    # a runner sets it for its process
+    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', raising=False)
+    sign = tmp_path / 'sign'
+    save({'state_dict': STATE, 'meta': Hostile(sign)}, tmp_path / 'x.pth')
+    assert_state(read_checkpoint(tmp_path / 'x.pth', trust=True)['state_dict'])
+    assert sign.exists()
+
+
+def test_every_changed_byte_of_a_tensor_is_noticed(tmp_path):
+    path = tmp_path / 'x.pth'
+    write_checkpoint(STATE, path)
+    content = path.read_bytes()
+    start = content.index(STATE['a.weight'].numpy().tobytes())
+    verify_checksums(path)
+    for place in range(start, start + 24):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        for look in (verify_checksums, read_checkpoint):
+            with pytest.raises(DamagedCheckpointError, match='the checksum of .* is wrong'):
+                look(path)
+
+
+@settings(max_examples=300)
+@given(data=st.data())
+def test_a_changed_file_is_refused_or_reads_as_before(data, tmp_path_factory):
+    """Checksums cover the contents of records, not their names, dates and padding."""
+    path = tmp_path_factory.mktemp('fuzz') / 'x.pth'
+    write_checkpoint(STATE, path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    try:
+        assert_state(read_checkpoint(path))
+    except InputError:
+        pass
+
+
+def test_a_bomb_is_refused(tmp_path):
+    path = tmp_path / 'x.pth'
+    write_checkpoint({'zeros': torch.zeros(10**6)}, path)
+    small = tmp_path / 'small.pth'
+    with zipfile.ZipFile(path) as records, zipfile.ZipFile(small, 'w') as bomb:
+        for record in records.infolist():
+            bomb.writestr(record.filename, records.read(record), zipfile.ZIP_DEFLATED)
+    assert small.stat().st_size < 10**5
+    with pytest.raises(DamagedCheckpointError, match='compressed'):
+        read_checkpoint(small)
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
+    for path in (tmp_path / 'gone.pth', tmp_path):
+        with pytest.raises(InputError, match=f'checkpoint {path} does not exist'):
+            read_checkpoint(path)

@@ -1,0 +1,57 @@
+import os
+import stat
+
+import pytest
+import torch
+
+from mmcrosscl.checkpoints import read_checkpoint, write_checkpoint
+from mmcrosscl.errors import InputError
+from tests.checkpoints.makers import STATE, assert_state
+
+
+def test_safetensors_are_read_and_written(tmp_path):
+    path = tmp_path / 'weights.safetensors'
+    shared = {**STATE, 'b.weight': STATE['a.weight'], 'c': STATE['a.weight'].T}
+    write_checkpoint(shared, path)
+    read = read_checkpoint(path)
+    assert all(torch.equal(read[name], value) for name, value in shared.items())
+
+
+@pytest.mark.parametrize('name', ['x.pth', 'x.safetensors'])
+def test_written_files_read_back_and_leave_nothing_beside(tmp_path, name):
+    path = tmp_path / name
+    path.write_text('old')
+    write_checkpoint(STATE, path)
+    assert_state(read_checkpoint(path))
+    assert os.listdir(tmp_path) == [name]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_link_in_the_place_of_the_partial_file_is_not_followed(tmp_path):
+    victim = tmp_path / 'victim'
+    victim.write_text('mine')
+    (tmp_path / '.x.pth.partial').symlink_to(victim)
+    write_checkpoint(STATE, tmp_path / 'x.pth')
+    assert victim.read_text() == 'mine'
+    assert sorted(os.listdir(tmp_path)) == ['victim', 'x.pth']
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / 'x.pth'
+    write_checkpoint(STATE, path)
+    before = path.read_bytes()
+
+    def full(*args):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(InputError, match='cannot write .*x.pth: .*No space left'):
+        write_checkpoint({'other': torch.ones(3)}, path)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ['x.pth']
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(
+        InputError, match='cannot write .*gone/x.pth: .*make room, or choose another place'
+    ):
+        write_checkpoint(STATE, tmp_path / 'gone/x.pth')

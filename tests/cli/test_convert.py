@@ -1,0 +1,104 @@
+"""`mmcrosscl convert`, as a user calls it."""
+
+import pytest
+import torch
+import torchvision
+
+from mmcrosscl.checkpoints import TARGETS, read_checkpoint
+from tests.checkpoints.hostile import Hostile
+from tests.checkpoints.makers import crosscl, reference
+
+
+@pytest.fixture
+def run(command):
+    def run(*words):
+        done = command('convert', *words)
+        assert done.status == 0, done.err
+        return done.out
+
+    return run
+
+
+@pytest.fixture(scope='module')
+def src(tmp_path_factory):
+    path = tmp_path_factory.mktemp('src') / 'epoch_200.pth'
+    torch.save({'state_dict': crosscl().state_dict(), 'meta': {'epoch': 200}}, path)
+    return path
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+@pytest.mark.parametrize('to', TARGETS)
+def test_every_target_is_written_and_told_about(run, src, tmp_path, to, suffix):
+    dst = tmp_path / f'out{suffix}'
+    said = run(src, dst, '--to', to)
+    assert said.startswith(f'{src}: CrossCL of mmcrosscl\n') and f'wrote {dst}' in said
+    assert ('why' in said) == (to != 'crosscl')
+    written = read_checkpoint(dst)
+    entry = {'detectron2': 'model', 'torchvision': None, 'timm': None}.get(to, 'state_dict')
+    state = written if entry is None or suffix == '.safetensors' else written[entry]
+    assert all(isinstance(value, torch.Tensor) for value in state.values())
+    assert ('PIXEL_MEAN' in said) == (to == 'detectron2')
+
+
+def test_the_reference_goes_to_a_detector_whose_pyramid_starts_at_c3(run, tmp_path):
+    torch.save({'state_dict': reference(18), 'epoch': 200, 'arch': 'resnet18'}, tmp_path / 'a.tar')
+    said = run(tmp_path / 'a.tar', tmp_path / 'b.pth', '--to', 'mmdet', '--start-level', '1')
+    assert 'CrossCL of the reference, or ReSim' in said
+    state = read_checkpoint(tmp_path / 'b.pth')['state_dict']
+    assert state['neck.lateral_convs.0.conv.weight'].shape[1] == 128  # C3
+
+
+def test_raw_takes_the_weights_before_averaging(run, src, tmp_path):
+    state = crosscl().state_dict()
+    own = {f'module.{name}': torch.zeros_like(value) for name, value in state.items()}
+    torch.save({'state_dict': state, 'ema_state_dict': own}, tmp_path / 'ema.pth')
+    run(tmp_path / 'ema.pth', tmp_path / 'a.pth', '--to', 'timm')
+    run(tmp_path / 'ema.pth', tmp_path / 'b.pth', '--to', 'timm', '--raw')
+    assert read_checkpoint(tmp_path / 'a.pth')['conv1.weight'].any()
+    assert not read_checkpoint(tmp_path / 'b.pth')['conv1.weight'].any()
+
+
+def test_an_existing_file_is_kept_unless_forced(command, run, src, tmp_path):
+    dst = tmp_path / 'out.pth'
+    dst.write_text('precious')
+    done = command('convert', src, dst, '--to', 'timm')
+    assert (done.status, done.err) == (1, f'error: {dst} exists; give --force to replace it\n')
+    assert dst.read_text() == 'precious'
+    run(src, dst, '--to', 'timm', '--force')
+    assert 'conv1.weight' in read_checkpoint(dst)
+
+
+def broken(kind, path):
+    state = torchvision.models.resnet18().state_dict()
+    if kind == 'hostile':
+        torch.save({'state_dict': state, 'x': Hostile(path.parent / 'sign')}, path)
+    elif kind == 'truncated':
+        torch.save(state, path)
+        path.write_bytes(path.read_bytes()[:100_000])
+    elif kind == 'text':
+        path.write_text('not a checkpoint')
+    elif kind == 'unknown key':
+        torch.save(state | {'extra.weight': torch.ones(1)}, path)
+    elif kind == 'shape':
+        torch.save(state | {'conv1.weight': torch.ones(64, 4, 7, 7)}, path)
+
+
+@pytest.mark.parametrize(
+    'kind, complaint',
+    [
+        ('missing', 'does not exist'),
+        ('hostile', 'holds code (posix.system), which is not run'),
+        ('truncated', 'is not a complete checkpoint'),
+        ('text', 'is not a complete checkpoint'),
+        ('unknown key', '1 unknown name in a checkpoint of torchvision or timm: extra.weight'),
+        ('shape', 'backbone.conv1.weight is (64, 4, 7, 7), not (64, 3, 7, 7)'),
+    ],
+)
+def test_bad_input_is_one_sentence_and_nothing_is_written(command, tmp_path, kind, complaint):
+    src = tmp_path / 'src.pth'
+    broken(kind, src)
+    before = sorted(tmp_path.iterdir())
+    done = command('convert', src, tmp_path / 'dst.pth', '--to', 'mmdet')
+    assert done.status == 1 and done.err.startswith('error: ')
+    assert complaint in done.err and len(done.err.splitlines()) == 1
+    assert sorted(tmp_path.iterdir()) == before

@@ -1,0 +1,75 @@
+"""`mmcrosscl demo`, shortened."""
+
+import re
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmcrosscl.datasets.demo import write_demo_objects, write_demo_photos
+
+
+@pytest.fixture
+def short(monkeypatch, tmp_path):
+    read = Config.fromfile
+
+    def fromfile(path):
+        cfg = read(path)
+        loaders = [cfg.get(f'{name}_dataloader') for name in ('train', 'val')]
+        for loader in filter(None, loaders):
+            loader.update(num_workers=0, persistent_workers=False)
+        if 'detection' in str(path):
+            cfg.merge_from_dict(dict(train_cfg=dict(max_iters=2, val_interval=2)))
+            return cfg
+        cfg.merge_from_dict(
+            dict(
+                train_cfg=dict(max_iters=4),
+                train_dataloader=dict(batch_size=2),
+                default_hooks=dict(logger=dict(interval=1)),
+                model=dict(queue_len=8),
+            )
+        )
+        cfg.train_dataloader.dataset.pipeline[1].scale = 64
+        return cfg
+
+    monkeypatch.setattr(Config, 'fromfile', fromfile)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.slow
+def test_it_trains_and_tells_where_everything_is(short, tmp_path, command):
+    data = tmp_path / "my photos, [2] 'x'"
+    write_demo_photos(data, count=4)
+    write_demo_objects('data/demo_objects', train=8, val=8)
+    done = command('demo', '--data', data)
+    assert done.status == 0, done.err
+    said = done.out
+    for label in ('checkpoint', 'log', 'loss curves', 'detections'):
+        (line,) = [line for line in said.splitlines() if line.startswith(f'  {label}  ')]
+        assert Path(line.removeprefix(f'  {label}').strip()).stat().st_size > 1000, line
+    for start in ('CrossCL', 'random'):
+        assert re.search(rf'^  {start} +\d+\.\d +\d+\.\d$', said, re.MULTILINE), said
+    assert 'mkdir -p data && ln -sfn ' in said and 'r50_8xb32_folder.py' in said
+
+    (work_dir,) = Path('work_dirs/r18_demo').iterdir()
+    # one detector began with the checkpoint, the other one did not
+    logs = {s: next(work_dir.glob(f'from_{s}/*/*.log')).read_text() for s in ('crosscl', 'random')}
+    assert f'pretrained: {work_dir}/iter_4.pth, CrossCL of mmcrosscl' in logs['crosscl']
+    assert 'pretrained: None, a random start' in logs['random']
+    assert all('Iter(val) [2/2]' in log for log in logs.values())
+
+    assert command('plot', work_dir, '--out', 'again.png').out == 'again.png\n'
+    assert Path('again.png').read_bytes() == (work_dir / 'losses.png').read_bytes()
+
+
+def test_a_folder_that_is_not_there_is_one_sentence(short, tmp_path, command):
+    done = command('demo', '--data', tmp_path / 'gone')
+    assert done.status == 1
+    assert done.last.startswith(f'error: image folder {tmp_path}/gone')
+    assert not Path('work_dirs').exists()
+
+
+def test_a_run_without_a_log_is_one_sentence(tmp_path, command):
+    done = command('plot', tmp_path)
+    assert done.status == 1 and done.err.startswith('error: ')
+    assert str(tmp_path) in done.err and len(done.err.splitlines()) == 1

@@ -1,0 +1,53 @@
+"""The description of the installation."""
+
+from importlib import metadata
+
+import pytest
+import torch
+
+from mmcrosscl import dependencies, environment
+
+
+def test_it_names_versions_distributions_ops_and_precision(command):
+    done = command('env')
+    assert done.status == 0 and 'nothing to fix' in done.out
+    rows = dict(line.split('  ', 1) for line in done.out.splitlines() if '  ' in line)
+    for name, distribution in (('mmcv', 'onedl-mmcv'), ('mmdet', 'onedl-mmdetection')):
+        assert rows[name].strip() == f'{metadata.version(distribution)} ({distribution})'
+    assert torch.__version__ in rows['torch']
+    assert rows["mmcv's ops"].split()[0] in ('CPU', 'CUDA')
+    assert 'bfloat16' in rows['precision'] or torch.cuda.is_available()
+
+
+def test_it_works_in_a_broken_installation_and_says_what_to_fix(command, monkeypatch):
+    real = metadata.version
+
+    def version(name):
+        if name in ('onedl-mmdetection', 'mmdet'):
+            raise metadata.PackageNotFoundError(name)
+        return '9.0.0' if name == 'onedl-mmengine' else real(name)
+
+    monkeypatch.setattr(metadata, 'version', version)
+    done = command('env')
+    assert done.status == 1
+    assert 'needs mmdet, which is not installed; run: pip install "onedl-mmdetection' in done.out
+    assert 'needs mmengine >=0.10.8,<1.0, but 9.0.0 is installed; run: ' in done.out
+
+
+@pytest.mark.parametrize('has_ops', [False, True])
+def test_ops_that_are_missing_or_do_not_load_are_named(monkeypatch, has_ops):
+    monkeypatch.setattr(dependencies, 'has_compiled_ops', lambda: has_ops)
+    monkeypatch.setattr(environment, 'has_compiled_ops', lambda: has_ops)
+    real = environment.import_module
+
+    def import_module(name):
+        if name == 'mmcv.ops':
+            raise ImportError('undefined symbol: _ZN3c10')
+        return real(name)
+
+    monkeypatch.setattr(environment, 'import_module', import_module)
+    text, fixes = environment.describe_environment()
+    assert len(fixes) == 1
+    assert ('without its compiled ops' in fixes[0]) != has_ops
+    assert ('compiled for another torch; reinstall it with: ' in fixes[0]) == has_ops
+    assert ('cannot be loaded: undefined symbol' in text) == has_ops

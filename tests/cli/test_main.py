@@ -1,0 +1,111 @@
+"""What all verbs share: help, errors and exit statuses."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mmcrosscl import cli, errors
+from mmcrosscl.checkpoints import TARGETS
+from mmcrosscl.cli import convert
+
+
+def process(*words, **environment):
+    return subprocess.run(
+        [sys.executable, '-m', 'mmcrosscl', *words],
+        capture_output=True, text=True, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def test_the_help_is_fast_and_names_every_verb():
+    seconds = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        done = process('--help')
+        seconds.append(time.perf_counter() - begin)
+    assert done.returncode == 0
+    for verb in cli.VERBS:
+        assert f'\n    {verb} ' in done.stdout
+    # 0.2 s on an idle machine; importing torch alone takes over a second
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize('code', ['import mmcrosscl', 'import mmcrosscl.cli.train'])
+def test_importing_the_package_does_not_import_torch(code):
+    check = 'assert not {"torch", "mmcv", "mmdet", "mmpretrain"} & set(sys.modules)'
+    subprocess.run([sys.executable, '-c', f'import sys; {code}; {check}'], check=True)
+
+
+@pytest.mark.parametrize('verb', cli.VERBS)
+def test_every_verb_has_help(verb, command):
+    done = command(verb, '--help')
+    assert done.status == 0 and done.out.startswith(f'usage: mmcrosscl {verb} ')
+
+
+def test_the_targets_of_the_help_are_those_of_the_converter():
+    assert convert.TARGETS == TARGETS
+
+
+@pytest.mark.parametrize('words', [[], ['nonsense'], ['plot'], ['train', '--gpu', '2', 'x.py']])
+def test_wrong_usage(command, words):
+    done = command(*words)
+    assert done.status == 2 and 'usage: mmcrosscl' in done.err
+
+
+@pytest.mark.parametrize('verb', ['train', 'demo', 'plot'])
+def test_a_wrong_version_is_one_sentence_and_a_failure(tmp_path, verb):
+    info = tmp_path / 'onedl_mmdetection-1.0.0.dist-info'
+    info.mkdir()
+    (info / 'METADATA').write_text(
+        'Metadata-Version: 2.1\nName: onedl-mmdetection\nVersion: 1.0.0\n'
+    )
+    done = process(*[verb, 'x'][: 1 + (verb != 'demo')], PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith('error: mmcrosscl ')
+    assert ' needs mmdet ' in done.stderr and 'but 1.0.0 is installed; run: ' in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def raising(error):
+    def run(args):
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    'error, status, message',
+    [
+        (errors.InputError('x is 3; it must be 4'), 1, 'error: x is 3; it must be 4\n'),
+        (errors.NonFiniteError('NaN; fix it'), 1, 'error: NaN; fix it\n'),
+        (errors.RunError('a process died; rerun'), 74, 'error: a process died; rerun\n'),
+        (KeyboardInterrupt(), 130, 'error: interrupted\n'),
+        (errors.Preempted(), 75, ''),
+    ],
+)
+@pytest.mark.parametrize('verb', ['train x', 'test x', 'convert a b --to timm', 'plot x',
+                                  'replay x y', 'demo'])  # fmt: skip
+def test_every_verb_ends_errors_in_one_sentence_and_a_status(
+    command, monkeypatch, verb, error, status, message
+):
+    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    words = verb.split()
+    monkeypatch.setattr(getattr(cli, words[0]), 'run', raising(error))
+    try:
+        done = command(*words)
+        ignored = [signal.getsignal(number) == signal.SIG_IGN for number in signals]
+    finally:
+        for number, handler in signals.items():
+            signal.signal(number, handler)
+    assert (done.status, done.err) == (status, message)
+    # the status of a preempted process survives further signals
+    assert ignored == [status == 75] * 2
+
+
+def test_an_unexpected_error_has_a_traceback_and_a_status_of_its_own(command, monkeypatch):
+    monkeypatch.setattr(cli.plot, 'run', raising(KeyError('surprise')))
+    done = command('plot', 'x')
+    assert done.status == 70 and 'Traceback' in done.err and 'surprise' in done.err

@@ -1,0 +1,102 @@
+"""What a detector starts from, by the config alone."""
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmcrosscl.engine import build_runner
+from mmcrosscl.errors import InputError
+from tests.checkpoints.makers import crosscl
+from tests.detection import shorten, write_coco
+
+CONFIG = 'configs/detection/retinanet_r50_fpn_1x_coco.py'
+FIRST = 'backbone.conv1.weight'
+
+
+@pytest.fixture(scope='module')
+def coco(tmp_path_factory):
+    return write_coco(tmp_path_factory.mktemp('data'), train=2, val=1)
+
+
+@pytest.fixture(scope='module')
+def pretrained(tmp_path_factory):
+    path = tmp_path_factory.mktemp('pretrained') / 'iter_1.pth'
+    torch.save({'state_dict': crosscl().state_dict()}, path)
+    return path
+
+
+@pytest.fixture
+def run(coco, tmp_path):
+    """Train an R18 RetinaNet for an epoch of one step that changes nothing; gives the runner."""
+
+    def run(without=(), **changes):
+        cfg = Config.fromfile(CONFIG)
+        shorten(cfg, coco)
+        cfg.merge_from_dict(
+            dict(
+                model=dict(backbone=dict(depth=18), neck=dict(in_channels=[64, 128, 256, 512])),
+                optim_wrapper=dict(optimizer=dict(lr=0.0)),
+                default_hooks=dict(checkpoint=dict(interval=1)),
+                work_dir=str(tmp_path),
+                launcher='none',
+                val_cfg=None,
+                val_dataloader=None,
+                val_evaluator=None,
+                **changes,
+            )
+        )
+        for name in without:
+            cfg.pop(name)
+        runner = build_runner(cfg)
+        runner.train()
+        return runner
+
+    return run
+
+
+def first(runner_or_path):
+    if hasattr(runner_or_path, 'model'):
+        return runner_or_path.model.state_dict()[FIRST]
+    return torch.load(runner_or_path, weights_only=True)['state_dict'][FIRST]
+
+
+def test_the_checkpoint_is_one_variable(run, pretrained):
+    runner = run(pretrained=str(pretrained))
+    assert torch.equal(first(runner), first(pretrained))
+
+
+def test_averaging_begins_with_the_checkpoint(run, pretrained):
+    runner = run(pretrained=str(pretrained), custom_hooks=[dict(type='EMAHook')])
+    (ema,) = [hook for hook in runner.hooks if type(hook).__name__ == 'EMAHook']
+    assert torch.equal(ema.ema_model.module.state_dict()[FIRST], first(pretrained))
+
+
+def test_none_is_a_random_start(run, pretrained):
+    assert not torch.equal(first(run(pretrained=None)), first(pretrained))
+
+
+def test_a_resumed_run_and_load_from_are_left_as_they_are(run, pretrained, tmp_path):
+    other = first(run(pretrained=None))
+    resumed = run(pretrained=str(pretrained), resume=True, train_cfg=dict(max_epochs=2))
+    assert resumed.epoch == 2 and torch.equal(first(resumed), other)
+    loaded = run(pretrained=str(pretrained), load_from=str(tmp_path / 'epoch_1.pth'))
+    assert torch.equal(first(loaded), other)
+
+
+def test_nothing_to_resume_from_is_no_random_start(run, pretrained):
+    assert torch.equal(first(run(pretrained=str(pretrained), resume=True)), first(pretrained))
+
+
+def test_a_config_that_does_not_say_is_refused(run):
+    with pytest.raises(InputError, match='has no setting `pretrained`; set it to'):
+        run(without=['pretrained'])
+
+
+@pytest.mark.parametrize('content', ['nothing', 'another depth'])
+def test_a_checkpoint_that_matches_nothing_is_an_error(run, tmp_path, content):
+    path = tmp_path / 'x.pth'
+    state = {'encoder.weight': torch.ones(3)} if content == 'nothing' else crosscl(50).state_dict()
+    torch.save(state, path)
+    complaint = 'no known checkpoint' if content == 'nothing' else 'the backbones differ'
+    with pytest.raises(InputError, match=complaint):
+        run(pretrained=str(path))

@@ -1,0 +1,260 @@
+import copy
+import json
+import logging
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.optim import AmpOptimWrapper
+from torch import nn
+
+from mmcrosscl.checkpoints import read_checkpoint
+from mmcrosscl.cli import main
+from mmcrosscl.engine import FiniteOptimWrapper, NonFiniteHook, build_runner, replay
+from mmcrosscl.errors import InputError, NonFiniteError
+from mmcrosscl.models import KeyQueue
+from tests.engine import runs
+from tests.ports import free_port
+
+
+def poisoned(folder, iterations, rank=0, limit=3, **settings):
+    cfg = runs.tiny_run(folder, **settings)
+    cfg.custom_hooks = [dict(type='Poison', iterations=iterations, rank=rank)]
+    cfg.default_hooks.non_finite.limit = limit
+    return cfg
+
+
+def log_of(folder):
+    return next(folder.glob('work/*/*.log')).read_text()
+
+
+def numbers(path):
+    """Every tensor of a checkpoint that is kept from step to step."""
+    state = read_checkpoint(path)
+    weights = dict(state['state_dict'])
+    for number, moments in state['optimizer']['state'].items():
+        weights[f'momentum.{number}'] = moments['momentum_buffer']
+    return weights
+
+
+def test_a_bad_step_leaves_the_weights_as_they_were(tmp_path):
+    cfg = poisoned(tmp_path, [4], length=3)
+    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=1)
+    build_runner(cfg).train()
+    before, after, later = (numbers(tmp_path / f'work/iter_{i}.pth') for i in (4, 5, 6))
+    moving = ('key_encoder.', 'queue.')
+    for name, value in after.items():
+        assert value.isfinite().all(), name
+        if not name.startswith(moving) or name.endswith(('running_mean', 'running_var')):
+            assert torch.equal(value, before[name]), name
+    weight = 'backbone.conv1.weight'
+    assert not torch.equal(later[weight], after[weight])
+    assert (
+        'NaN/Inf loss or gradient in iteration 5: the update is skipped, 1 consecutive, 1 in total'
+        in log_of(tmp_path)
+    )
+    assert '1 updates were skipped in total' in log_of(tmp_path)
+    assert not list(tmp_path.glob('work/non_finite*'))
+
+
+def test_one_bad_batch_of_accumulated_ones_is_one_update(tmp_path):
+    cfg = poisoned(tmp_path, [1], length=12, images=48)
+    cfg.optim_wrapper.accumulative_counts = 4
+    runner = build_runner(cfg)
+    runner.train()
+    assert '1 consecutive, 1 in total' in log_of(tmp_path)
+    assert '1 updates were skipped in total' in log_of(tmp_path)
+    assert all(buffer.isfinite().all() for buffer in runner.model.buffers())
+
+
+def test_bad_steps_that_are_not_in_a_row_are_counted_alone(tmp_path):
+    build_runner(poisoned(tmp_path, [1, 2, 4, 5, 7, 8], length=4)).train()
+    assert '2 consecutive, 6 in total' in log_of(tmp_path)
+
+
+def test_some_in_a_row_end_training_and_leave_what_a_replay_needs(tmp_path, monkeypatch, capsys):
+    cfg = poisoned(tmp_path, [], length=9)
+    # weights of 1e30 are finite, and nothing that is computed from them is
+    cfg.optim_wrapper.optimizer.lr = 1e30
+    cfg.param_scheduler = [dict(type='ConstantLR', factor=1e-40, end=4, by_epoch=False)]
+    runner = build_runner(cfg)
+    with pytest.raises(
+        NonFiniteError, match='3 consecutive steps; inspect it with: mmcrosscl replay'
+    ):
+        runner.train()
+    iteration = int(re.search(r'in iteration (\d+): the update is skipped', log_of(tmp_path))[1])
+    for path in tmp_path.glob('work/epoch_*.pth'):
+        assert all(value.isfinite().all() for value in numbers(path).values())
+
+    record = tmp_path / f'work/non_finite_iter_{iteration}_rank_0.pth'
+    readable = json.loads(record.with_suffix('.json').read_text())
+    assert readable['iter'] == iteration - 1 and readable['rank'] == 0
+    for sample in readable['samples']:
+        assert sample['img_path'].startswith(str(tmp_path / 'photos'))
+        assert np.shape(sample['crops']) == (2, 4) and np.shape(sample['key_regions'])[1] == 4
+        assert sample['sample_idx']['position'] == 4 * (iteration - 1) % 12 + readable[
+            'samples'
+        ].index(sample)
+        # the views can be made again from it
+    text = replay(cfg, record)
+    assert 'loss_global: nan' in text or 'loss_p4_p4: nan' in text or 'loss: nan' in text
+    assert re.search(r'first NaN/Inf output: (?!none)', text)
+    assert re.search(r'NaN/Inf gradients: [1-9]\d* of \d+: ', text)
+    assert readable['samples'][0]['img_path'] in text
+    half = copy.deepcopy(cfg)
+    half.optim_wrapper = dict(type='AmpOptimWrapper', optimizer=cfg.optim_wrapper.optimizer)
+    assert replay(half, record) == text
+
+    config = tmp_path / 'run.py'
+    cfg.dump(config)
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    assert main(['replay', str(config), str(record)]) == 0
+    assert text in capsys.readouterr().out
+
+
+def test_a_step_that_was_sound_replays_as_sound(tmp_path):
+    cfg = poisoned(tmp_path, [1], limit=1)
+    cfg.train_dataloader.dataset.pipeline[3].on_device = True
+    cfg.train_dataloader.dataset.pipeline[4].on_device = True
+    with pytest.raises(NonFiniteError):
+        build_runner(cfg).train()
+    text = replay(cfg, tmp_path / 'work/non_finite_iter_2_rank_0.pth')
+    assert 'first NaN/Inf output: none' in text
+    assert 'NaN/Inf gradients: 0 of' in text
+
+
+@pytest.mark.parametrize(
+    'batch, told',
+    [
+        (
+            dict(inputs=[], data_samples=[DetDataSample(metainfo=dict(img_path='a/b.jpg'))]),
+            'a/b.jpg',
+        ),
+        (torch.zeros(2), 'one without paths'),
+    ],
+)
+def test_a_detectors_batch_is_named(batch, told):
+    hook = NonFiniteHook(limit=2)
+    runner = SimpleNamespace(
+        model=nn.BatchNorm2d(1),
+        optim_wrapper=SimpleNamespace(skipped=True, should_update=lambda: True),
+        logger=logging.getLogger('test'), iter=7, epoch=1,
+    )  # fmt: skip
+    hook.before_train(runner)
+    hook.before_train_iter(runner, 0)
+    hook.after_train_iter(runner, 0, batch)
+    with pytest.raises(
+        NonFiniteError, match=f'2 consecutive steps; the first batch was {told}; fix'
+    ):
+        hook.after_train_iter(runner, 1, dict(inputs=[], data_samples=[]))
+
+
+def test_ranks_leave_out_the_same_update(tmp_path):
+    cfg = poisoned(tmp_path, [1, 3, 4, 5], rank=1, length=3, images=24)
+    assert runs.finish(runs.start(cfg, 2, free_port())) == [1, 1]
+    for rank in range(2):
+        assert (tmp_path / f'work/non_finite_iter_4_rank_{rank}.pth').exists()
+    assert '1 consecutive, 1 in total' in log_of(tmp_path)
+    weights = [
+        read_checkpoint(tmp_path / f'work/non_finite_iter_4_rank_{rank}.pth')['state_dict']
+        for rank in range(2)
+    ]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items()
+               if name.endswith('weight'))  # fmt: skip
+
+
+def test_something_else_is_no_record(tmp_path):
+    torch.save({'state_dict': {}}, tmp_path / 'x.pth')
+    cfg = runs.tiny_run(tmp_path)
+    with pytest.raises(InputError, match='has no inputs, meta, samples; name a non_finite_iter_'):
+        replay(cfg, tmp_path / 'x.pth')
+
+
+def wrapped(fused, momentum=0.9):
+    layer = nn.Linear(2, 1).double()
+    settings = dict(lr=0.01, momentum=momentum, weight_decay=0.01, fused=fused)
+    return layer, FiniteOptimWrapper(optimizer=torch.optim.SGD(layer.parameters(), **settings))
+
+
+@pytest.mark.parametrize('fused', [True, False])
+@pytest.mark.parametrize('bad', [[0], [1], [0, 1, 3], [2, 3]])
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
+@pytest.mark.parametrize('where', ['loss', 'gradient'])
+def test_a_bad_update_is_as_if_it_were_not(where, value, bad, fused):
+    """A bad loss may have a sound gradient, and the other way round."""
+    layer, wrapper = wrapped(fused)
+    twin, plain = wrapped(False)
+    twin.load_state_dict(layer.state_dict())
+    factor = 1.0
+    layer.weight.register_hook(lambda gradient: gradient * factor)
+    for step in range(5):
+        x = torch.tensor([[1.0, step]], dtype=torch.double)
+        factor = value if step in bad and where == 'gradient' else 1.0
+        loss = layer(x).square().sum()
+        wrapper.update_params(loss + (value if step in bad and where == 'loss' else 0))
+        assert wrapper.skipped == (step in bad)
+        if step not in bad:
+            plain.update_params(twin(x).square().sum())
+        assert torch.allclose(layer.weight, twin.weight)
+        assert torch.allclose(layer.bias, twin.bias)
+
+
+@pytest.mark.gpu
+def test_a_fused_update_waits_for_nothing_on_a_gpu():
+    layer = nn.Linear(2, 1).cuda()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9, fused=True)
+    wrapper = FiniteOptimWrapper(optimizer=optimizer)
+    x = torch.ones(1, 2).cuda()
+    wrapper.update_params(layer(x).sum())
+    before = layer.weight.clone()
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        wrapper.update_params(layer(x).sum() * torch.nan)
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    assert wrapper.skipped and torch.equal(layer.weight, before)
+
+
+def test_the_queue_takes_no_key_that_is_not_finite():
+    queue = KeyQueue(3, 8)
+    before = queue.keys.clone()
+    keys = torch.ones(4, 3)
+    keys[1, 2], keys[3, 0] = torch.nan, torch.inf
+    queue.enqueue(keys)
+    assert torch.equal(queue.keys[[0, 2]], keys[[0, 2]])
+    assert torch.equal(queue.keys[[1, 3]], before[[1, 3]])
+    assert queue.pointer == 4
+
+
+class Half(AmpOptimWrapper):
+    """MMEngine's, on a CPU, which it refuses."""
+
+    def __init__(self, optimizer, scale):
+        self.optimizer = optimizer
+        self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=scale, growth_interval=10**6)
+
+    def update(self, loss):
+        self.optimizer.zero_grad()
+        self.loss_scaler.scale(loss).backward()
+        self.loss_scaler.step(self.optimizer)
+        self.loss_scaler.update()
+
+
+def test_scaled_updates_that_are_left_out_are_counted_and_end_nothing():
+    """In float16 a scale that is too large is halved by just such steps."""
+    layer = nn.Linear(2, 1)
+    wrapper = Half(torch.optim.SGD(layer.parameters(), lr=0.1), 2.0**10)
+    hook, verdicts = NonFiniteHook(), []
+    for factor in (1, torch.inf, torch.inf, 1, torch.nan):
+        loss = layer(torch.ones(1, 2)).sum()
+        wrapper.update(loss * factor)
+        verdicts.append(hook._judge(wrapper, dict(loss=loss)))
+    assert verdicts == [(False, False), (True, False), (True, False), (False, False), (True, False)]
+    assert hook._judge(wrapper, dict(loss=torch.tensor(torch.nan)))[1]
+    wrapper = Half(wrapper.optimizer, 2.0)
+    hook._judge(wrapper, {})
+    wrapper.update(layer(torch.ones(1, 2)).sum() * torch.inf)
+    assert hook._judge(wrapper, dict(loss=torch.tensor(1.0))) == (True, True)

@@ -1,0 +1,137 @@
+"""Full, read-only and vanished disks, and worker processes that die or hang."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from mmcrosscl.checkpoints import verify_checksums
+from mmcrosscl.engine import build_runner
+from mmcrosscl.errors import InputError, RunError
+from tests.engine import runs
+
+FILE_SYSTEMS = (
+    shutil.which('unshare')
+    and not subprocess.run(
+        ['unshare', '-rm', 'sh', '-c', 'mount -t tmpfs none /mnt'], capture_output=True
+    ).returncode
+)
+needs_mount = pytest.mark.skipif(
+    not FILE_SYSTEMS, reason='needs the right to mount a file system in a namespace of its own'
+)
+
+
+@HOOKS.register_module()
+class FileLimit(Hook):
+    """From an iteration on no file may be longer than so many bytes: what a full disk is to it."""
+
+    def __init__(self, iteration: int, size: int) -> None:
+        self.iteration, self.size = iteration, size
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.iteration:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, resource.RLIM_INFINITY))
+
+
+@pytest.fixture
+def no_limit():
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_training(tmp_path, no_limit):
+    cfg = runs.tiny_run(tmp_path, length=5)
+    cfg.default_hooks.checkpoint.max_keep_ckpts = 1
+    cfg.custom_hooks = [dict(type='FileLimit', iteration=6, size=50_000)]
+    message = r'cannot write .*epoch_3.pth: .*File too large; make room, or choose another'
+    with pytest.raises(InputError, match=message):
+        build_runner(cfg).train()
+    # at most the interval was lost
+    assert [path.name for path in tmp_path.glob('work/*.pth')] == ['epoch_2.pth']
+    assert not list(tmp_path.glob('work/.*'))
+    verify_checksums(tmp_path / 'work/epoch_2.pth')
+
+
+def in_file_system(tmp_path, mount: str, epochs: int):
+    """Train with a work dir in a file system that is there for this alone, and list it."""
+    cfg = runs.tiny_run(tmp_path / 'data', length=epochs)
+    # a megabyte
+    cfg.model.queue_len = 25_000
+    cfg.work_dir = str(tmp_path / 'disk/work')
+    cfg.dump(tmp_path / 'run.py')
+    (tmp_path / 'disk').mkdir()
+    script = (
+        f'mount -t tmpfs {mount} none {tmp_path}/disk || exit 99; '
+        f'{sys.executable} -m mmcrosscl train {tmp_path}/run.py; status=$?; '
+        f'ls -A {tmp_path}/disk/work 2>/dev/null; exit $status'
+    )
+    return subprocess.run(
+        ['unshare', '-rm', 'sh', '-c', script], capture_output=True, text=True, timeout=300
+    )
+
+
+@needs_mount
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_checkpoints(tmp_path):
+    done = in_file_system(tmp_path, '-o size=5m', 9)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1
+    assert last.startswith('error: cannot write ') and 'No space left on device' in last
+    listed = done.stdout.splitlines()
+    assert 'epoch_1.pth' in listed and not [name for name in listed if name.endswith('.partial')]
+
+
+@needs_mount
+def test_a_read_only_disk_is_one_sentence(tmp_path):
+    done = in_file_system(tmp_path, '-o ro', 1)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith('error: cannot write ') and 'Read-only file system' in last
+
+
+def test_a_work_dir_that_cannot_be_is_one_sentence(tmp_path):
+    (tmp_path / 'file').write_text('')
+    cfg = runs.tiny_run(tmp_path / 'data')
+    cfg.work_dir = str(tmp_path / 'file/work')
+    with pytest.raises(InputError, match='cannot write .*file.*; make room or fix that'):
+        build_runner(cfg)
+
+
+def test_images_that_are_gone_end_training(tmp_path):
+    cfg = runs.tiny_run(tmp_path)
+    runner = build_runner(cfg)
+    assert len(runner.train_dataloader.dataset) == 12
+    shutil.rmtree(tmp_path / 'photos')
+    with pytest.raises(InputError, match='images in a row cannot be read, the last one'):
+        runner.train()
+
+
+def test_a_worker_that_dies_ends_training_in_time(tmp_path):
+    cfg = runs.tiny_run(tmp_path, length=200, workers=2)
+    cfg.custom_hooks = [dict(type='KillWorker')]
+    cfg.default_hooks.checkpoint.interval = 1000
+    begin = time.monotonic()
+    with pytest.raises(RunError, match='data loading failed.*rerun with --resume'):
+        build_runner(cfg).train()
+    assert time.monotonic() - begin < 30
+
+
+def test_a_file_that_never_answers_ends_training_in_time(tmp_path):
+    cfg = runs.tiny_run(tmp_path, workers=1)
+    cfg.train_dataloader.timeout = 5
+    runner = build_runner(cfg)
+    assert len(runner.train_dataloader.dataset) == 12
+    for path in (tmp_path / 'photos').rglob('*.jpg'):
+        path.unlink()
+        # reading it waits for someone to write
+        os.mkfifo(path)
+    with pytest.raises(RunError, match='no batch arrived within 5 seconds'):
+        runner.train()

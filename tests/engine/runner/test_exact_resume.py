@@ -1,0 +1,105 @@
+"""A run that is interrupted and resumed is the run that was not."""
+
+import re
+
+import pytest
+from mmengine.config import Config
+
+from mmcrosscl.errors import EXIT_PREEMPTED
+from tests.engine import runs
+from tests.ports import free_port
+
+CASES = {
+    'epochs': dict(by_epoch=True),
+    'epochs, two workers': dict(by_epoch=True, workers=2),
+    'iterations': dict(by_epoch=False, length=8),
+    'iterations, two workers': dict(by_epoch=False, length=8, workers=2),
+}
+
+
+def everything_on(folder, stop_at=None, **settings) -> Config:
+    """Multi-scale, an average of the weights, a clipped gradient."""
+    cfg = runs.tiny_run(folder, **settings)
+    cfg.custom_hooks = [
+        dict(type='mmcrosscl.MultiScaleHook', scales=[32, 64]),
+        dict(type='EMAHook', momentum=0.1),
+        dict(type='Diary', folder=str(folder), stop_at=stop_at, stop_rank=-1),
+    ]
+    cfg.randomness.seed = 1
+    cfg.optim_wrapper.clip_grad = dict(max_norm=5)
+    cfg.default_hooks.logger.interval = 1
+    return cfg
+
+
+def train(cfg, world, stop_rank=0):
+    cfg.custom_hooks[-1].stop_rank = stop_rank
+    return runs.finish(runs.start(cfg, world, free_port()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('world', [1, 2])
+@pytest.mark.parametrize('name', CASES)
+def test_resuming_after_any_iteration_changes_nothing(tmp_path, name, world):
+    settings = CASES[name]
+    # the same photographs for both, and as many iterations for two processes as for one
+    settings = settings | dict(images=12 * world)
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    assert train(everything_on(whole, **settings), world) == [0] * world
+    last = sorted(whole.glob('work/*.pth'))[-1].name
+    iterations = len(runs.diary(whole))
+    assert iterations in (8, 9)
+    (parts / 'photos').parent.mkdir()
+    (parts / 'photos').symlink_to(whole / 'photos')
+    for stop_at in (0, 1, 4, iterations - 1):
+        cfg = everything_on(parts, stop_at=stop_at, **settings)
+        cfg.resume = True
+        assert train(cfg, world, stop_rank=world - 1) == [EXIT_PREEMPTED] * world
+    cfg = everything_on(parts, **settings)
+    cfg.resume = True
+    assert train(cfg, world) == [0] * world
+
+    for rank in range(world):
+        assert runs.diary(whole, rank) == runs.diary(parts, rank)
+        lines = (parts / f'diary{rank}.jsonl').read_text().splitlines()
+        assert len(lines) == iterations  # no iteration twice
+    assert {entry['size'] for entry in runs.diary(whole).values()} == {32, 64}
+    assert runs.scalars(whole) == runs.scalars(parts)
+    runs.assert_same_state(whole / 'work' / last, parts / 'work' / last)
+
+
+def test_a_run_without_a_seed_goes_on_with_its_own(tmp_path):
+    """The default: the seed is drawn, and the checkpoint knows it."""
+    cfg = everything_on(tmp_path, stop_at=4)
+    cfg.randomness = dict(seed=None, diff_rank_seed=True)
+    assert train(cfg, 2) == [EXIT_PREEMPTED] * 2
+    first = runs.diary(tmp_path)
+    cfg = everything_on(tmp_path)
+    cfg.randomness = dict(seed=None, diff_rank_seed=True)
+    cfg.resume, cfg.load_from = True, str(tmp_path / 'work/epoch_1.pth')
+    assert train(cfg, 2) == [0] * 2
+    again = runs.diary(tmp_path)
+    for iteration in first:
+        assert again[iteration] == first[iteration]
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_another_number_of_processes_goes_on_and_says_what_changes(tmp_path, by_epoch):
+    length = 3 if by_epoch else 9
+    settings = dict(by_epoch=by_epoch, length=length, images=24)
+    assert train(everything_on(tmp_path, stop_at=3, **settings), 1) == [EXIT_PREEMPTED]
+    seen = [path for entry in runs.diary(tmp_path).values() for path in entry['paths']]
+    cfg = everything_on(tmp_path, **settings)
+    cfg.resume = True
+    assert train(cfg, 2) == [0, 0]
+    log = sorted(tmp_path.glob('work/*/*.log'))[-1].read_text()
+    assert re.search(
+        'is from 1 processes of 4 images, and this is a run of 2 of 4: 8 images a step instead of '
+        '4.* The learning rate is that of the checkpoint',
+        log,
+    )
+    # the next images are those that were not seen
+    entries = [runs.diary(tmp_path, rank) for rank in range(2)]
+    first = min(entries[1])
+    rest = [path for entry in entries for path in entry[first]['paths']]
+    assert len(set(seen)) == 16 and not set(seen) & set(rest)
+    assert (tmp_path / f'work/{"epoch_3" if by_epoch else "iter_9"}.pth').exists()

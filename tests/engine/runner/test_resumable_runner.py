@@ -1,0 +1,274 @@
+"""What the runner changes in the process, and which checkpoints it resumes from."""
+
+import os
+import re
+import runpy
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, IterBasedTrainLoop
+from mmengine.utils import get_installed_path
+
+from mmcrosscl.engine import (
+    DEFAULT_HOOKS,
+    ResumableEpochLoop,
+    ResumableIterLoop,
+    ResumableRunner,
+    build_runner,
+)
+from mmcrosscl.errors import InputError
+from tests.engine import runs
+from tests.ports import free_port
+
+
+@HOOKS.register_module()
+class Crash(Hook):
+    """Ends a run at an iteration, as a worker's death does."""
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.iteration:
+            raise RuntimeError('DataLoader worker (pid 1) is killed by signal: Killed.')
+
+
+def process_state():
+    handlers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM, signal.SIGINT)
+    return (
+        dict(CheckpointLoader._schemes),
+        os.environ.get('TORCH_FORCE_WEIGHTS_ONLY_LOAD'),
+        [signal.getsignal(number) for number in handlers],
+    )
+
+
+@pytest.mark.parametrize('variable', [None, '0'])
+@pytest.mark.parametrize('trust', [False, True])
+@pytest.mark.parametrize('crash', [False, True])
+def test_the_process_is_as_before_after_building_and_training(
+    tmp_path, monkeypatch, crash, trust, variable
+):
+    if variable is None:
+        monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', raising=False)
+    else:
+        monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', variable)
+    before = process_state()
+    cfg = runs.tiny_run(tmp_path, length=1)
+    cfg.trust_checkpoints = trust
+    cfg.custom_hooks = [dict(type='Crash', iteration=1)] if crash else []
+    runner = build_runner(cfg)
+    assert process_state() == before
+    if crash:
+        with pytest.raises(RuntimeError, match='data loading failed'):
+            runner.train()
+    else:
+        runner.train()
+    assert process_state() == before
+
+
+def test_two_runs_of_a_process_share_nothing(tmp_path):
+    runners = []
+    for name in 'ab':
+        cfg = runs.tiny_run(tmp_path / name, length=1)
+        # as MMDetection's configs name it
+        cfg.visualizer.name = 'visualizer'
+        runners.append(build_runner(cfg))
+    one, other = runners
+    for part in ('logger', 'message_hub', 'visualizer'):
+        assert getattr(one, part) is not getattr(other, part)
+    for runner in (other, one):
+        runner.train()
+    for name in 'ab':
+        assert len(runs.scalars(tmp_path / name)) == 3
+
+
+LOOPS = {
+    'text': (dict(type='EpochBasedTrainLoop', max_epochs=1), ResumableEpochLoop),
+    'text with scope': (
+        dict(type='mmengine.EpochBasedTrainLoop', max_epochs=1),
+        ResumableEpochLoop,
+    ),
+    'class': (dict(type=EpochBasedTrainLoop, max_epochs=1), ResumableEpochLoop),
+    'by epoch': (dict(by_epoch=True, max_epochs=1), ResumableEpochLoop),
+    'iterations': (dict(type=IterBasedTrainLoop, max_iters=1), ResumableIterLoop),
+    'by iteration': (dict(by_epoch=False, max_iters=1), ResumableIterLoop),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', LOOPS)
+def test_mmengines_loops_are_replaced_however_they_are_named(tmp_path, name):
+    settings, loop = LOOPS[name]
+    cfg = runs.tiny_run(tmp_path)
+    cfg.train_cfg = settings
+    cfg.train_dataloader.timeout = 7
+    runner = build_runner(cfg)
+    assert type(runner.train_loop) is loop
+    # the time limit is the loop's; torch's own would hide deaths
+    assert runner.train_dataloader.timeout == 0
+
+
+def test_default_hooks_are_merged_replaced_and_removed_by_name(tmp_path):
+    cfg = runs.tiny_run(tmp_path)
+    cfg.default_hooks = dict(
+        non_finite=dict(limit=7), logger=dict(type='LoggerHook', interval=3), preemption=None,
+        timer=None,
+    )  # fmt: skip
+    hooks = {type(hook).__name__: hook for hook in build_runner(cfg).hooks}
+    assert hooks['NonFiniteHook'].limit == 7 and hooks['LoggerHook'].interval == 3
+    assert hooks['SafeCheckpointHook'].max_keep_ckpts == 3
+    gone = {'PreemptionHook', 'IterTimerHook'}
+    kept = {hook['type'].rpartition('.')[2] for hook in DEFAULT_HOOKS.values()} - gone
+    assert set(hooks) == kept | {'RuntimeInfoHook'}
+
+
+TORCHRUN = ('TORCHELASTIC_RESTART_COUNT', 'TORCHELASTIC_RUN_ID')
+SLURM = ('SLURM_RESTART_COUNT', 'SLURM_JOB_ID')
+
+
+@pytest.fixture(params=[TORCHRUN, SLURM], ids=['torchrun', 'Slurm'])
+def attempt(request, tmp_path, monkeypatch):
+    """Run one attempt of a job; returns the epoch and iteration that it resumed from, if any."""
+    count, name = request.param
+
+    def attempt(number, crash=None, length=1, launch='job', **changes):
+        monkeypatch.setenv(count, str(number))
+        monkeypatch.setenv(name, launch)
+        cfg = runs.tiny_run(tmp_path, length=length)
+        cfg.custom_hooks = [] if crash is None else [dict(type='Crash', iteration=crash)]
+        cfg.merge_from_dict(changes)
+        runner = build_runner(cfg)
+        try:
+            runner.train()
+        except RuntimeError:
+            assert crash is not None
+        # runs within a second share a log
+        log = Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
+        log = log[log.rindex('System environment:') :]
+        resumed = re.search(r'resumed epoch: (\d+), iter: (\d+)', log)
+        return resumed and (int(resumed[1]), int(resumed[2]))
+
+    return attempt
+
+
+def test_a_restarted_job_resumes(attempt):
+    assert attempt(0, length=1) is None
+    assert attempt(1, length=2) == (1, 3)
+
+
+def test_a_restarted_job_does_not_go_back_to_where_it_first_resumed(attempt, tmp_path):
+    begin = tmp_path / 'begin.pth'
+    attempt(0, launch='old')
+    (tmp_path / 'work/epoch_1.pth').rename(begin)
+    resume = dict(resume=True, load_from=str(begin))
+    assert attempt(0, length=2, **resume) == (1, 3)
+    begin.unlink()
+    assert attempt(1, length=3, **resume) == (2, 6)
+
+
+def test_a_job_restarted_before_its_first_checkpoint_keeps_what_it_loads(attempt, tmp_path):
+    begin = tmp_path / 'begin.pth'
+    attempt(0, launch='old')
+    (tmp_path / 'work/epoch_1.pth').rename(begin)
+    load = dict(load_from=str(begin))
+    assert attempt(0, crash=1, **load) is None
+    assert attempt(1, **load) is None
+    log = sorted(tmp_path.glob('work/*/*.log'))[-1].read_text()
+    assert f'Load checkpoint from {begin}' in log
+
+
+def test_a_resume_without_a_name_takes_the_later_run_in_the_work_dir(attempt):
+    attempt(0, length=3, launch='old')
+    attempt(0, length=1, launch='new')
+    assert attempt(0, length=2, launch='newer', resume=True) == (1, 3)
+
+
+def test_a_restart_does_not_take_a_checkpoint_of_an_earlier_run(attempt, tmp_path):
+    assert attempt(0, length=4, launch='old') is None
+    weights = (tmp_path / 'work/epoch_4.pth').read_bytes()
+    assert attempt(0, crash=1, length=2, launch='new') is None
+    # before its first save: from scratch, not epoch 4, at which the loop would end at once
+    assert attempt(1, crash=4, length=2, launch='new') is None
+    # after it: its own
+    assert attempt(2, length=2, launch='new') == (1, 3)
+    assert (tmp_path / 'work/epoch_2.pth').exists()
+    assert (tmp_path / 'work/epoch_4.pth').read_bytes() == weights
+
+
+def test_a_restart_of_a_resume_by_name_does_not_take_a_later_one(attempt, tmp_path):
+    attempt(0, length=3, launch='old')
+    resume = dict(resume=True, load_from=str(tmp_path / 'work/epoch_1.pth'))
+    assert attempt(0, crash=4, length=2, launch='new', **resume) == (1, 3)
+    assert attempt(1, length=2, launch='new', **resume) == (1, 3)
+
+
+def test_a_restart_after_a_death_before_the_marker_is_a_first_attempt(attempt):
+    attempt(0, length=3, launch='old')
+    assert attempt(1, length=2, launch='new') is None
+
+
+def test_images_that_do_not_fill_a_batch_are_named(tmp_path):
+    cfg = runs.tiny_run(tmp_path)
+    cfg.train_dataloader.update(batch_size=99, drop_last=True)
+    with pytest.raises(InputError, match='12 images do not fill a batch of 99 on each of 1 pro'):
+        build_runner(cfg).train()
+
+
+MMDET_TRAIN = Path(get_installed_path('mmdet'), '.mim/tools/train.py')
+
+
+def mmdet_train(config: str, *words: str) -> None:
+    """MMDetection's own, unmodified tools/train.py."""
+    sys.argv = ['train.py', config, *words]
+    runpy.run_path(str(MMDET_TRAIN), run_name='__main__')
+
+
+def test_mmdetections_own_script_trains_without_workers_and_names_an_empty_epoch(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sys, 'argv', [])
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    cfg = runs.tiny_run(tmp_path, length=1)
+    assert cfg.runner_type == 'mmcrosscl.ResumableRunner'
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=True, timeout=600)
+    cfg.dump(tmp_path / 'mine.py')
+    mmdet_train(str(tmp_path / 'mine.py'))
+    assert (tmp_path / 'work/epoch_1.pth').exists()
+    with pytest.raises(InputError, match='do not fill a batch'):
+        mmdet_train(
+            str(tmp_path / 'mine.py'),
+            '--cfg-options', 'train_dataloader.batch_size=99', 'train_dataloader.drop_last=True',
+        )  # fmt: skip
+
+
+def distributed_mmdet_train(rank: int, port: int, config: str) -> None:
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1',
+        MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES='',
+    )  # fmt: skip
+    mmdet_train(config, '--launcher', 'pytorch')
+
+
+def test_mmdetections_own_script_trains_two_processes_over_gloo(tmp_path):
+    cfg = runs.tiny_run(tmp_path, length=1)
+    cfg.dump(tmp_path / 'mine.py')
+    port = free_port()
+    processes = [
+        runs.context.Process(
+            target=distributed_mmdet_train, args=(rank, port, str(tmp_path / 'mine.py'))
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    assert runs.finish(processes) == [0, 0]
+    assert (tmp_path / 'work/epoch_1.pth').exists()
+
+
+def test_the_runner_is_the_default_for_other_configs(tmp_path):
+    cfg = runs.tiny_run(tmp_path)
+    cfg.pop('runner_type')
+    assert type(build_runner(cfg)) is ResumableRunner

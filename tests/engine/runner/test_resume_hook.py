@@ -1,0 +1,94 @@
+"""The order of images: its seeds must reach the dataset, and old checkpoints must resume."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.dataset import ConcatDataset
+from mmengine.registry import DATASETS
+
+from mmcrosscl.checkpoints import read_checkpoint, write_checkpoint
+from mmcrosscl.engine import build_runner
+from tests.engine import runs
+
+WARNING = 'the random augmentation is not seeded'
+
+
+@DATASETS.register_module()
+class Halved(ConcatDataset):
+    """A wrapper that shows each image twice, by integer arithmetic."""
+
+    def __len__(self):
+        return 2 * super().__len__()
+
+    def __getitem__(self, idx):
+        return super().__getitem__(idx // 2)
+
+
+@DATASETS.register_module()
+class Table(ConcatDataset):
+    """A wrapper that looks indices up, as torch's Subset does."""
+
+    def __getitem__(self, idx):
+        return super().__getitem__(list(range(len(self)))[idx])
+
+
+def log_of(folder):
+    return sorted(folder.glob('work/*/*.log'))[-1].read_text()
+
+
+@pytest.mark.parametrize('kind, warned', [('ConcatDataset', 0), ('Halved', 0), ('Table', 1)])
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_a_wrapper_that_drops_the_seed_is_warned_of_once(tmp_path, kind, warned, by_epoch):
+    cfg = runs.tiny_run(tmp_path, length=2, by_epoch=by_epoch)
+    cfg.train_dataloader.dataset = dict(type=kind, datasets=[cfg.train_dataloader.dataset])
+    build_runner(cfg).train()
+    log = log_of(tmp_path)
+    assert log.count(WARNING) == warned
+    if warned:
+        assert 'Table turns the indices of Seeded' in log and 'index.at(other_index)' in log
+
+
+def test_a_sampler_without_seeds_is_not_warned_of(tmp_path):
+    cfg = runs.tiny_run(tmp_path, length=1)
+    cfg.train_dataloader.sampler.type = 'DefaultSampler'
+    build_runner(cfg).train()
+    assert WARNING not in log_of(tmp_path)
+
+
+def test_a_checkpoint_of_an_earlier_release_resumes(tmp_path):
+    """It has the progress among what MMEngine's message hub resumes."""
+    build_runner(runs.tiny_run(tmp_path, by_epoch=False, length=3)).train()
+    path = tmp_path / 'work/iter_3.pth'
+    checkpoint = read_checkpoint(path)
+    hub = checkpoint['message_hub']
+    progress = hub['runtime_info']['progress']
+    assert progress == dict(processes=1, batch_size=4, epoch_length=3, seed=0, position=12)
+    hub['resumed_keys']['progress'] = True
+    write_checkpoint(checkpoint, path)
+    cfg = runs.tiny_run(tmp_path, by_epoch=False, length=6)
+    cfg.resume = True
+    runner = build_runner(cfg)
+    runner.train()
+    assert 'resumed epoch: 0, iter: 3' in log_of(tmp_path)
+    assert 'was not written by ResumableRunner' not in log_of(tmp_path)
+    # the next checkpoint has its own progress, not the loaded one
+    later = read_checkpoint(tmp_path / 'work/iter_6.pth')['message_hub']['runtime_info']
+    assert later['progress']['position'] == 24
+
+
+def test_a_checkpoint_of_another_runner_resumes_with_a_warning(tmp_path):
+    build_runner(runs.tiny_run(tmp_path, length=1)).train()
+    path = tmp_path / 'work/epoch_1.pth'
+    checkpoint = read_checkpoint(path)
+    before = copy.deepcopy(checkpoint['state_dict'])
+    del checkpoint['message_hub']['runtime_info']['progress']
+    write_checkpoint(checkpoint, path)
+    cfg = runs.tiny_run(tmp_path, length=2)
+    cfg.resume = True
+    runner = build_runner(cfg)
+    runner.train()
+    assert 'was not written by ResumableRunner' in log_of(tmp_path)
+    assert not torch.equal(
+        before['backbone.conv1.weight'], runner.model.state_dict()['backbone.conv1.weight']
+    )

@@ -1,0 +1,25 @@
+"""Small labeled image sets in folders."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+COLORS = ((200, 60, 60), (60, 200, 60), (60, 60, 200))
+
+
+def write_images(folder: Path, per_class: int, seed: int) -> None:
+    """Write images of three classes, a folder per class. A class is a color; images add noise.
+
+    Args:
+        folder (Path): Root of the class folders, which must not exist.
+        per_class (int): Images per class.
+        seed (int): Seed of the noise.
+    """
+    rng = np.random.default_rng(seed)
+    for label, color in enumerate(COLORS):
+        (folder / f'class{label}').mkdir(parents=True)
+        for index in range(per_class):
+            noise = rng.normal(0, 40, (40, 40, 3))
+            pixels = np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f'class{label}/{index}.png')

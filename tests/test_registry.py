@@ -1,0 +1,35 @@
+"""Registries of mmcrosscl in MMEngine's tree."""
+
+import importlib
+
+import mmengine.registry
+import pytest
+from mmengine.registry import Registry
+
+from mmcrosscl import registry
+
+NAMES = [
+    name
+    for name, value in vars(registry).items()
+    if isinstance(value, Registry) and value.scope == 'mmcrosscl'
+]
+
+
+class Probe:
+    """Component of a test."""
+
+
+def test_metrics_and_visualizers_have_registries():
+    assert {'METRICS', 'VISUALIZERS'} <= set(NAMES)
+    assert registry.METRICS.get('mmengine.DumpResults').__name__ == 'DumpResults'
+    assert registry.VISUALIZERS.get('mmengine.Visualizer').__name__ == 'Visualizer'
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_component_resolves_by_its_scope_from_any_project(name, monkeypatch):
+    child, root = getattr(registry, name), getattr(mmengine.registry, name)
+    assert child.parent is root
+    monkeypatch.setitem(child.module_dict, 'Probe', Probe)
+    for project in ('mmengine', 'mmpretrain', 'mmdet', 'mmcrosscl'):
+        start = getattr(importlib.import_module(f'{project}.registry'), name, root)
+        assert start.get('mmcrosscl.Probe') is Probe

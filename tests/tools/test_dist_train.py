@@ -1,0 +1,211 @@
+"""tools/dist_train.sh: several processes, signals, deaths and restarts."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mmcrosscl.checkpoints import verify_checksums
+from mmcrosscl.errors import EXIT_PREEMPTED
+from tests.ports import free_port
+from tests.training import tiny_options
+
+pytestmark = pytest.mark.slow
+
+CONFIG = 'configs/crosscl/r50_8xb32_folder.py'
+TRAIN = [sys.executable, '-m', 'mmcrosscl', 'train', CONFIG]
+LONG = ['train_cfg.max_epochs=500', 'train_dataloader.num_workers=1', 'env_cfg.dist_cfg.timeout=15']
+
+
+@pytest.fixture
+def launch(tmp_path, photos):
+    """Starts a command line in a process group of its own; all of it is gone at the end."""
+    started = []
+
+    def run(*command, options=(), **environment):
+        options = [*tiny_options(photos), *LONG, *options]
+        words = [*command, '--work-dir', tmp_path / 'work', '--cfg-options', *options]
+        environment = {
+            **os.environ,
+            'PYTHON': sys.executable,
+            'OMP_NUM_THREADS': '1',
+            **environment,
+        }
+        with (tmp_path / 'out').open('a') as out:
+            process = subprocess.Popen(
+                [str(word) for word in words],
+                stdout=out, stderr=subprocess.STDOUT, start_new_session=True, env=environment,
+            )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        subprocess.run(['pkill', '-KILL', '-s', str(process.pid)])
+        for pid in ranks(tmp_path):
+            os.kill(pid, signal.SIGKILL)
+
+
+def ranks(work_dir: Path) -> list[int]:
+    """The training processes, in the order of their ranks; workers have a parent of their kind."""
+    found = {}
+    for folder in Path('/proc').glob('[0-9]*'):
+        try:
+            words = (folder / 'cmdline').read_bytes().split(b'\0')
+            environment = dict(
+                item.partition(b'=')[::2] for item in (folder / 'environ').read_bytes().split(b'\0')
+            )
+            parent = int((folder / 'stat').read_text().rpartition(')')[2].split()[1])
+        except OSError:
+            continue
+        mine = b'train' in words and b'--gpus' not in words
+        mine &= any(str(work_dir).encode() in word for word in words)
+        if mine:
+            found[int(folder.name)] = (parent, int(environment.get(b'RANK', b'0')))
+    first = {pid: rank for pid, (parent, rank) in found.items() if parent not in found}
+    return sorted(first, key=first.get)
+
+
+def wait_for(tmp_path, pattern, seconds=90, after=0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        text = (tmp_path / 'out').read_text()
+        if match := re.search(pattern, text[after:]):
+            return after + match.end()
+        time.sleep(0.2)
+    raise AssertionError(f'no {pattern} within {seconds} s:\n{text[-3000:]}')
+
+
+def until(true, seconds=60):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def listens(port):
+    with socket.socket() as mine:
+        return mine.connect_ex(('127.0.0.1', port)) == 0
+
+
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGUSR1'])
+def test_a_job_that_is_told_to_stop_saves_and_says_so(tmp_path, launch, name):
+    """The signal goes to every process, workers too, as Slurm sends it."""
+    process = launch(*TRAIN)
+    wait_for(tmp_path, r'Epoch\(train\)\s+\[2\]\[2/4\]')
+    os.killpg(process.pid, signal.Signals[name])
+    assert process.wait(60) == EXIT_PREEMPTED == 75
+    text = (tmp_path / 'out').read_text()
+    saved = re.search(r'Preempted: saved (\S+) after iteration (\d+)', text)
+    verify_checksums(saved[1])
+    assert 'Traceback' not in text
+
+    again = launch(*TRAIN, '--resume')
+    wait_for(tmp_path, rf'resumed epoch: \d+, iter: {saved[2]}\b')
+    again.terminate()
+    assert again.wait(60) == EXIT_PREEMPTED
+
+
+def test_signals_after_the_save_change_nothing(tmp_path, launch):
+    """Slurm ends all tasks when the first one has ended."""
+    process = launch(*TRAIN)
+    wait_for(tmp_path, r'Epoch\(train\)\s+\[2\]')
+    process.terminate()
+    wait_for(tmp_path, 'Preempted: saved')
+    while process.poll() is None:
+        process.terminate()
+        time.sleep(0.005)
+    assert process.returncode == EXIT_PREEMPTED
+
+
+def log_losses(work_dir):
+    log = next(work_dir.glob('*/*.log')).read_text()
+    return re.findall(r'Epoch\(train\)\s+\[(\d+)\].*? loss: ([\d.]+)', log)
+
+
+def test_two_processes_train_over_gloo_with_one_view_size_for_both(tmp_path, launch):
+    process = launch(
+        'tools/dist_train.sh',
+        'configs/crosscl/r50_8xb32-multi-scale_in1k.py',
+        2,
+        options=[
+            'train_cfg.max_epochs=4',
+            'train_dataloader.dataset.data_prefix=',
+            'train_dataloader.drop_last=True',
+            'custom_hooks.0.scales=[32,64]',
+            # a size of its own per rank would end in a hang or an error
+            'randomness.diff_rank_seed=True',
+            'randomness.seed=1',
+        ],
+    )
+    assert process.wait(120) == 0, (tmp_path / 'out').read_text()
+    assert len(log_losses(tmp_path / 'work')) == 4 * 2  # 16 images over 2 × 4
+    log = next((tmp_path / 'work').glob('*/*.log')).read_text()
+    assert 'Distributed training: True' in log and 'GPU number: 2' in log
+    assert set(re.findall(r'Views are (\d+) pixels', log)) == {'32', '64'}
+    assert (tmp_path / 'work/epoch_4.pth').exists()
+
+
+def test_an_error_in_one_process_ends_all(tmp_path, launch):
+    process = launch(
+        'tools/dist_train.sh', CONFIG, 2,
+        options=[f'train_dataloader.dataset.data_root={tmp_path}/gone'],
+    )  # fmt: skip
+    assert process.wait(120) == 1
+    out = (tmp_path / 'out').read_text()
+    assert 'gone does not exist; set data_root' in out.replace('gone/', 'gone')
+
+
+def test_two_jobs_on_one_machine_do_not_meet(tmp_path, launch):
+    """Neither names a port; each has a rendezvous of its own."""
+    first = launch('tools/dist_train.sh', CONFIG, 1)
+    wait_for(tmp_path, r'Epoch\(train\)\s+\[1\]')
+    second = launch('tools/dist_train.sh', CONFIG, 1, options=['train_cfg.max_epochs=1'])
+    assert second.wait(120) == 0
+    assert first.poll() is None
+
+
+def test_ctrl_c_ends_the_wait_for_other_machines(tmp_path, launch):
+    port = free_port()
+    process = launch('tools/dist_train.sh', CONFIG, 1, NNODES='2', PORT=str(port))
+    until(lambda: listens(port))
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(30) != 0
+    until(lambda: not subprocess.run(['pgrep', '-s', str(process.pid)], capture_output=True).stdout)
+
+
+def test_torchrun_passes_it_on(tmp_path, launch):
+    process = launch('tools/dist_train.sh', CONFIG, 2)
+    wait_for(tmp_path, r'Epoch\(train\)\s+\[2\]')
+    process.terminate()
+    assert process.wait(60) == EXIT_PREEMPTED
+    assert len(re.findall('Preempted: saved', (tmp_path / 'out').read_text())) == 1
+    assert not ranks(tmp_path)
+
+
+@pytest.mark.parametrize('name', ['SIGKILL', 'SIGSTOP'])
+def test_a_rank_that_dies_or_hangs_is_started_again(tmp_path, launch, name):
+    """One that hangs is waited for as long as env_cfg.dist_cfg.timeout, here 15 s."""
+    process = launch('tools/dist_train.sh', CONFIG, 2)
+    place = wait_for(tmp_path, r'Saving checkpoint at 2 epochs')
+    pids = ranks(tmp_path)
+    assert len(pids) == 2
+    os.kill(pids[1], signal.Signals[name])
+    # the time-out, torchrun's 30 s before it kills, and a start
+    place = wait_for(tmp_path, r'resumed epoch: (\d+)', 15 + 30 + 60, place)
+    wait_for(tmp_path, r'Saving checkpoint at', 60, place)
+    process.terminate()
+    assert process.wait(90) == EXIT_PREEMPTED
+
+
+def test_a_mistake_is_not_tried_again(tmp_path, launch):
+    process = launch('tools/dist_train.sh', CONFIG, 2, options=['model.momentum=0'])
+    assert process.wait(120) == 1
+    text = (tmp_path / 'out').read_text()
+    assert 0 < text.count('error: momentum is 0; it must be above 0') <= 2

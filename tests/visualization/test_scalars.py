@@ -1,0 +1,75 @@
+import json
+import math
+
+import pytest
+
+from mmcrosscl.errors import InputError
+from mmcrosscl.visualization import read_scalars
+from tests.visualization.logs import toy_run
+
+
+def test_training_and_evaluation_by_epoch(tmp_path):
+    toy_run(tmp_path, [1.0, 2.0, 3.0], length=2)
+    scalars = read_scalars(tmp_path)
+    assert [(s['step'], s['epoch'], s['loss']) for s in scalars.train] == [
+        (1, 1, 1.0), (2, 1, 2.0), (3, 1, 3.0), (4, 2, 1.0), (5, 2, 2.0), (6, 2, 3.0)
+    ]  # fmt: skip
+    assert all({'lr', 'time', 'data_time', 'acc_p4_p3'} <= s.keys() for s in scalars.train)
+    assert [(s['step'], s['iter'], s['toy/mean']) for s in scalars.evaluation] == [
+        (1, 3, 2.0),
+        (2, 6, 2.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    'log_metric_by_epoch, steps', [(False, [2, 4]), (True, [0, 0])], ids=['iteration', 'epoch']
+)
+def test_evaluation_by_iteration(tmp_path, log_metric_by_epoch, steps):
+    toy_run(tmp_path, [1.0, 3.0], by_epoch=False, length=4, log_metric_by_epoch=log_metric_by_epoch)
+    scalars = read_scalars(tmp_path)
+    assert [s['step'] for s in scalars.train] == [1, 2, 3, 4]
+    assert [(s['step'], s['iter']) for s in scalars.evaluation] == [(steps[0], 2), (steps[1], 4)]
+    assert all(s['toy/mean'] == 2.0 for s in scalars.evaluation)
+
+
+def test_nan_and_inf_are_values(tmp_path):
+    toy_run(tmp_path, [math.nan, math.inf, -math.inf], length=1)
+    scalars = read_scalars(tmp_path)
+    losses = [s['loss'] for s in scalars.train]
+    assert math.isnan(losses[0]) and losses[1:] == [math.inf, -math.inf]
+    assert math.isnan(scalars.evaluation[0]['toy/mean'])
+
+
+def write_log(work_dir, run, entries):
+    folder = work_dir / run / 'vis_data'
+    folder.mkdir(parents=True)
+    # the last line is cut off, as in a run that was killed
+    (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, entries)) + '\n{"iter": 99, "lo')
+
+
+def train(steps, value):
+    return [dict(step=s, iter=s, loss=value) for s in steps]
+
+
+def test_a_resumed_run_replaces_what_it_repeats(tmp_path):
+    write_log(
+        tmp_path, '20260102_000000', [*train([20], 2.0), {'step': 1, 'm': 2.0}, *train([30], 2.0)]
+    )
+    write_log(tmp_path, '20260101_000000', [*train([10, 20], 1.0), {'step': 1, 'm': 1.0}])
+    scalars = read_scalars(tmp_path)
+    assert [(s['step'], s['loss']) for s in scalars.train] == [(10, 1.0), (20, 2.0), (30, 2.0)]
+    assert [(s['step'], s['iter'], s['m']) for s in scalars.evaluation] == [(1, 20, 2.0)]
+
+
+def test_a_run_that_is_only_evaluated_has_scalars(tmp_path):
+    write_log(tmp_path, '20260101_000000', [{'step': 0, 'm': 1.0}])
+    scalars = read_scalars(tmp_path)
+    assert scalars.train == [] and scalars.evaluation == [{'step': 0, 'iter': 0, 'm': 1.0}]
+
+
+@pytest.mark.parametrize('entries', [None, []], ids=['no log', 'cut off'])
+def test_a_folder_without_a_log_is_named(tmp_path, entries):
+    if entries is not None:
+        write_log(tmp_path, '20260101_000000', entries)
+    with pytest.raises(InputError, match=f'{tmp_path} has no training log; name the work_dir of a'):
+        read_scalars(tmp_path)
