@@ -18,11 +18,14 @@ setup:
 demo: $(READY)
 	@.venv/bin/mmcrosscl demo $${DATA:+--data "$$DATA"}
 
+# one more than there are cores, since many tests wait for processes
+PYTEST := .venv/bin/python -m pytest --dist worksteal -n $(shell expr $$(nproc) + 1)
+
 test: $(READY)
-	@.venv/bin/python -m pytest -n auto --dist worksteal
+	@$(PYTEST)
 
 check: lint
-	@.venv/bin/python -m pytest -n auto --dist worksteal -m 'not slow and not soak'
+	@$(PYTEST) -m 'not slow and not soak'
 
 soak: $(READY)
 	@.venv/bin/python -m pytest -m soak -s

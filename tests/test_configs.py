@@ -25,6 +25,7 @@ def photos(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', ENTRIES, ids=lambda path: path.stem)
 def test_every_entry_config_makes_a_training_batch_and_a_model(path, photos):
     cfg = Config.fromfile(path)
@@ -182,6 +183,7 @@ def describe(cfg, photos, work_dir):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', ENTRIES, ids=lambda path: path.stem)
 def test_both_styles_build_the_same(path, photos, tmp_path):
     text, pure = (describe(cfg, photos, tmp_path) for cfg in read_both(path))

@@ -94,6 +94,7 @@ def torch_load(cfg, hostile):
 WAYS = [resume, resume_newest, load_from, init_cfg, pretrained_hook, mmengine_loader, torch_load]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('way', WAYS, ids=[way.__name__ for way in WAYS])
 def test_no_way_in_runs_it_unless_told_to(tmp_path, hostile, sign, way):
     cfg = runs.tiny_run(tmp_path / 'run', length=2)

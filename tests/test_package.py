@@ -55,6 +55,7 @@ def test_components_are_refused_where_a_package_is_missing(tmp_path):
     assert 'mmcrosscl needs mmdet, which is not installed; run: pip install' in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain', 'mmdet'])
 def test_components_resolve_from_other_projects_without_an_import(scope):
     code = (

@@ -44,6 +44,7 @@ def detector(name, depth, norm):
     return MMDET.build(dict(cfg, _scope_='mmdet')).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name, start_level', [('mask-rcnn_r50_fpn', 0), ('retinanet_r50_fpn', 1)])
 def test_a_detector_of_mmdet_computes_the_same(trained, name, start_level):
     depth, norm, state, image, expected = trained

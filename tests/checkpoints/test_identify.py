@@ -52,6 +52,7 @@ def test_every_kind_is_told_by_its_names(make, kind, pyramid, key_encoder, entry
     assert len(source.origin) + len(source.skipped) == len(state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('with_norm', [False, True])
 @pytest.mark.parametrize('depth', [18, 50])
 def test_the_reference_loads_strictly_with_every_value_where_it_belongs(depth, with_norm):

@@ -185,6 +185,12 @@ def finish(processes: list, timeout: float = 120) -> list[int]:
     return [process.exitcode for process in processes]
 
 
+def log_of(folder: Path) -> str:
+    """The log of the last run of a folder; runs that begin in one second share a file."""
+    log = sorted(Path(folder, 'work').glob('*/*.log'))[-1].read_text()
+    return log[log.rindex('System environment:') :]
+
+
 def diary(folder: Path, rank: int = 0) -> dict[int, dict]:
     """The last entry of each iteration."""
     lines = Path(folder, f'diary{rank}.jsonl').read_text().splitlines()

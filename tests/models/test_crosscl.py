@@ -293,6 +293,7 @@ def one_step(model):
     return loss, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('setting', ['contiguous', 'compiled', 'checkpointed'])
 def test_a_faster_or_leaner_setting_computes_the_same(setting):
     expected = build().double()

@@ -42,6 +42,7 @@ def encoder_norms(model, prefix):
     }
 
 
+@pytest.mark.slow
 def test_three_steps_match_the_reference():
     expected = golden.load('roi_align_seed1.json')
     model = golden.build(ROI_ALIGN)

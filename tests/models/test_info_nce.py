@@ -174,6 +174,7 @@ print('MB more:', memory('VmHWM') - before)
 """
 
 
+@pytest.mark.slow
 def test_a_million_negatives_take_no_matrix():
     """1,152 × 1,000,000 logits are 4.6 GB; the limit here is 3 GB in all."""
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 
+from torch.utils.data import DataLoader
+
 from mmcrosscl.errors import RunError
 
 # seconds that the system may need to report a death
@@ -90,6 +92,15 @@ def absorb_deaths() -> None:
             return
         except RuntimeError:
             continue
+
+
+def end_workers(loader: DataLoader) -> None:
+    """End a loader's persistent workers, now that training is over.
+
+    Otherwise they live until the garbage collector finds the loader, which then waits five seconds
+    for each of them: it has closed their queues by then. torch has no public way to do it.
+    """
+    loader._iterator = None
 
 
 @contextmanager

@@ -4,13 +4,14 @@ import copy
 from collections.abc import Iterator
 
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mmcrosscl.datasets import SeededSampler
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import LOOPS
 
-from .data_loading import BatchIterator
+from .data_loading import BatchIterator, end_workers
 
 
 @LOOPS.register_module()
@@ -40,6 +41,13 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
                 f'{self.dataloader.batch_size} on each of {runner.world_size} processes; give more '
                 'images, a smaller train_dataloader.batch_size or train_dataloader.drop_last=False'
             )
+
+    def run(self) -> nn.Module:
+        """Train, and end the worker processes."""
+        try:
+            return super().run()
+        finally:
+            end_workers(self.dataloader)
 
     def start_at(self, iteration: int) -> None:
         """Set the iteration, counted from the start of training, that runs next."""
@@ -83,6 +91,14 @@ class ResumableIterLoop(IterBasedTrainLoop):
         dataloader, timeout = _take_timeout(dataloader)
         super().__init__(runner, dataloader, **kwargs)
         self.dataloader_iterator = _EndlessBatches(self.dataloader_iterator, timeout)
+
+    def run(self) -> nn.Module:
+        """Train, and end the worker processes."""
+        try:
+            return super().run()
+        finally:
+            self.dataloader_iterator = None
+            end_workers(self.dataloader)
 
 
 class _EndlessBatches(BatchIterator):

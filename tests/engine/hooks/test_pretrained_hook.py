@@ -9,6 +9,8 @@ from mmcrosscl.errors import InputError
 from tests.checkpoints.makers import crosscl
 from tests.detection import shorten, write_coco
 
+pytestmark = pytest.mark.slow
+
 CONFIG = 'configs/detection/retinanet_r50_fpn_1x_coco.py'
 FIRST = 'backbone.conv1.weight'
 

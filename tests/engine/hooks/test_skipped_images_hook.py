@@ -10,17 +10,13 @@ import pytest
 from mmcrosscl.datasets.demo.photos import write_demo_photos
 from mmcrosscl.engine import SkippedImagesHook, build_runner
 from mmcrosscl.errors import InputError
-from tests.engine.runs import tiny_run
+from tests.engine.runs import log_of, tiny_run
 from tests.training import tiny_config
 
 
 def limited(cfg, limit, interval=1):
     cfg.default_hooks.skipped_images.update(interval=interval, limit=limit)
     return cfg
-
-
-def log_of(folder):
-    return sorted((folder / 'work').glob('*/*.log'))[-1].read_text()
 
 
 def test_broken_files_are_named_once_and_counted(tmp_path):

@@ -60,6 +60,7 @@ def test_a_bad_step_leaves_the_weights_as_they_were(tmp_path):
     assert not list(tmp_path.glob('work/non_finite*'))
 
 
+@pytest.mark.slow
 def test_one_bad_batch_of_accumulated_ones_is_one_update(tmp_path):
     cfg = poisoned(tmp_path, [1], length=12, images=48)
     cfg.optim_wrapper.accumulative_counts = 4
@@ -152,6 +153,7 @@ def test_a_detectors_batch_is_named(batch, told):
         hook.after_train_iter(runner, 1, dict(inputs=[], data_samples=[]))
 
 
+@pytest.mark.slow
 def test_ranks_leave_out_the_same_update(tmp_path):
     cfg = poisoned(tmp_path, [1, 3, 4, 5], rank=1, length=3, images=24)
     assert runs.finish(runs.start(cfg, 2, free_port())) == [1, 1]

@@ -11,10 +11,16 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from mmcrosscl.engine import ResumableRunner
+from mmcrosscl.engine import ResumableRunner, build_runner
 from mmcrosscl.engine.runner import data_loading
-from mmcrosscl.engine.runner.data_loading import BatchIterator, absorb_deaths, time_limit
+from mmcrosscl.engine.runner.data_loading import (
+    BatchIterator,
+    absorb_deaths,
+    end_workers,
+    time_limit,
+)
 from mmcrosscl.errors import RunError
+from tests.engine import runs
 
 
 class Numbers(Dataset):
@@ -54,6 +60,7 @@ def test_batches_are_those_of_torch(loader):
     assert [batch.tolist() for batch in batches] == [[n, n + 1] for n in range(0, 200, 2)]
 
 
+@pytest.mark.slow
 def test_a_death_that_no_signal_tells_of_is_noticed(loader, workers):
     batches = BatchIterator(loader, timeout=300)
     next(batches)
@@ -179,3 +186,16 @@ def test_the_deaths_of_several_loaders_are_reported_once(workers):
     absorb_deaths()
     subprocess.run(['true'], check=True)
     time.sleep(0.1)
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_workers_end_with_the_training(tmp_path, workers, by_epoch):
+    cfg = runs.tiny_run(tmp_path, by_epoch=by_epoch, length=2, workers=2)
+    assert cfg.train_dataloader.persistent_workers
+    runner = build_runner(cfg)
+    runner.train()
+    assert not workers()
+    if by_epoch:
+        # the loader is as usable as before; MMEngine's endless samplers begin but once
+        assert len(next(iter(runner.train_dataloader))['data_samples']) == 4
+        end_workers(runner.train_dataloader)

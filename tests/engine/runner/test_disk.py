@@ -79,9 +79,10 @@ def in_file_system(tmp_path, mount: str, epochs: int):
     )
 
 
+@pytest.mark.slow
 @needs_mount
 def test_a_full_disk_is_one_sentence_and_leaves_the_old_checkpoints(tmp_path):
-    done = in_file_system(tmp_path, '-o size=5m', 9)
+    done = in_file_system(tmp_path, '-o size=25m', 9)
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1
     assert last.startswith('error: cannot write ') and 'No space left on device' in last
@@ -89,6 +90,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_checkpoints(tmp_path):
     assert 'epoch_1.pth' in listed and not [name for name in listed if name.endswith('.partial')]
 
 
+@pytest.mark.slow
 @needs_mount
 def test_a_read_only_disk_is_one_sentence(tmp_path):
     done = in_file_system(tmp_path, '-o ro', 1)
@@ -124,6 +126,7 @@ def test_a_worker_that_dies_ends_training_in_time(tmp_path):
     assert time.monotonic() - begin < 30
 
 
+@pytest.mark.slow
 def test_a_file_that_never_answers_ends_training_in_time(tmp_path):
     cfg = runs.tiny_run(tmp_path, workers=1)
     cfg.train_dataloader.timeout = 5

@@ -67,6 +67,7 @@ def test_resuming_after_any_iteration_changes_nothing(tmp_path, name, world):
     runs.assert_same_state(whole / 'work' / last, parts / 'work' / last)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_seed_goes_on_with_its_own(tmp_path):
     """The default: the seed is drawn, and the checkpoint knows it."""
     cfg = everything_on(tmp_path, stop_at=4)
@@ -82,6 +83,7 @@ def test_a_run_without_a_seed_goes_on_with_its_own(tmp_path):
         assert again[iteration] == first[iteration]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('by_epoch', [True, False])
 def test_another_number_of_processes_goes_on_and_says_what_changes(tmp_path, by_epoch):
     length = 3 if by_epoch else 9
@@ -91,7 +93,7 @@ def test_another_number_of_processes_goes_on_and_says_what_changes(tmp_path, by_
     cfg = everything_on(tmp_path, **settings)
     cfg.resume = True
     assert train(cfg, 2) == [0, 0]
-    log = sorted(tmp_path.glob('work/*/*.log'))[-1].read_text()
+    log = runs.log_of(tmp_path)
     assert re.search(
         'is from 1 processes of 4 images, and this is a run of 2 of 4: 8 images a step instead of '
         '4.* The learning rate is that of the checkpoint',

@@ -117,6 +117,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', DAMAGES)
 def test_a_damaged_newest_file_is_noticed_and_the_one_before_it_used(tmp_path, name):
     cfg = runs.tiny_run(tmp_path, length=3)
@@ -126,7 +127,7 @@ def test_a_damaged_newest_file_is_noticed_and_the_one_before_it_used(tmp_path, n
     cfg = runs.tiny_run(tmp_path, length=3)
     cfg.resume = True
     build_runner(cfg).train()
-    log = sorted(tmp_path.glob('work/*/*.log'))[-1].read_text()
+    log = runs.log_of(tmp_path)
     assert re.search(
         r'epoch_3.pth is not a complete checkpoint .*The checkpoint before it is used', log
     )

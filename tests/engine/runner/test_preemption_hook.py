@@ -11,6 +11,7 @@ from mmcrosscl.errors import EXIT_PREEMPTED
 from tests.engine import runs
 
 
+@pytest.mark.slow
 def test_children_that_inherit_the_handlers_can_be_ended(tmp_path):
     cfg = runs.tiny_run(tmp_path, length=2)
     cfg.custom_hooks = [dict(type='Pool')]
@@ -93,7 +94,7 @@ def test_a_preempted_run_saves_and_resumes_with_any_checkpoint_hook(tmp_path, ha
     again = cfg(tell=False)
     again.resume = True
     build_runner(again).train()
-    log = sorted(tmp_path.glob('work/*/*.log'))[-1].read_text()
+    log = runs.log_of(tmp_path)
     assert 'resumed epoch: 0, iter: 2' in log
 
 

@@ -145,10 +145,7 @@ def attempt(request, tmp_path, monkeypatch):
             runner.train()
         except RuntimeError:
             assert crash is not None
-        # runs within a second share a log
-        log = Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
-        log = log[log.rindex('System environment:') :]
-        resumed = re.search(r'resumed epoch: (\d+), iter: (\d+)', log)
+        resumed = re.search(r'resumed epoch: (\d+), iter: (\d+)', runs.log_of(tmp_path))
         return resumed and (int(resumed[1]), int(resumed[2]))
 
     return attempt
@@ -159,6 +156,7 @@ def test_a_restarted_job_resumes(attempt):
     assert attempt(1, length=2) == (1, 3)
 
 
+@pytest.mark.slow
 def test_a_restarted_job_does_not_go_back_to_where_it_first_resumed(attempt, tmp_path):
     begin = tmp_path / 'begin.pth'
     attempt(0, launch='old')
@@ -169,6 +167,7 @@ def test_a_restarted_job_does_not_go_back_to_where_it_first_resumed(attempt, tmp
     assert attempt(1, length=3, **resume) == (2, 6)
 
 
+@pytest.mark.slow
 def test_a_job_restarted_before_its_first_checkpoint_keeps_what_it_loads(attempt, tmp_path):
     begin = tmp_path / 'begin.pth'
     attempt(0, launch='old')
@@ -176,16 +175,18 @@ def test_a_job_restarted_before_its_first_checkpoint_keeps_what_it_loads(attempt
     load = dict(load_from=str(begin))
     assert attempt(0, crash=1, **load) is None
     assert attempt(1, **load) is None
-    log = sorted(tmp_path.glob('work/*/*.log'))[-1].read_text()
+    log = runs.log_of(tmp_path)
     assert f'Load checkpoint from {begin}' in log
 
 
+@pytest.mark.slow
 def test_a_resume_without_a_name_takes_the_later_run_in_the_work_dir(attempt):
     attempt(0, length=3, launch='old')
     attempt(0, length=1, launch='new')
     assert attempt(0, length=2, launch='newer', resume=True) == (1, 3)
 
 
+@pytest.mark.slow
 def test_a_restart_does_not_take_a_checkpoint_of_an_earlier_run(attempt, tmp_path):
     assert attempt(0, length=4, launch='old') is None
     weights = (tmp_path / 'work/epoch_4.pth').read_bytes()
@@ -198,6 +199,7 @@ def test_a_restart_does_not_take_a_checkpoint_of_an_earlier_run(attempt, tmp_pat
     assert (tmp_path / 'work/epoch_4.pth').read_bytes() == weights
 
 
+@pytest.mark.slow
 def test_a_restart_of_a_resume_by_name_does_not_take_a_later_one(attempt, tmp_path):
     attempt(0, length=3, launch='old')
     resume = dict(resume=True, load_from=str(tmp_path / 'work/epoch_1.pth'))
@@ -252,6 +254,7 @@ def distributed_mmdet_train(rank: int, port: int, config: str) -> None:
     mmdet_train(config, '--launcher', 'pytorch')
 
 
+@pytest.mark.slow
 def test_mmdetections_own_script_trains_two_processes_over_gloo(tmp_path):
     cfg = runs.tiny_run(tmp_path, length=1)
     cfg.dump(tmp_path / 'mine.py')

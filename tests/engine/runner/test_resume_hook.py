@@ -33,17 +33,13 @@ class Table(ConcatDataset):
         return super().__getitem__(list(range(len(self)))[idx])
 
 
-def log_of(folder):
-    return sorted(folder.glob('work/*/*.log'))[-1].read_text()
-
-
 @pytest.mark.parametrize('kind, warned', [('ConcatDataset', 0), ('Halved', 0), ('Table', 1)])
 @pytest.mark.parametrize('by_epoch', [True, False])
 def test_a_wrapper_that_drops_the_seed_is_warned_of_once(tmp_path, kind, warned, by_epoch):
     cfg = runs.tiny_run(tmp_path, length=2, by_epoch=by_epoch)
     cfg.train_dataloader.dataset = dict(type=kind, datasets=[cfg.train_dataloader.dataset])
     build_runner(cfg).train()
-    log = log_of(tmp_path)
+    log = runs.log_of(tmp_path)
     assert log.count(WARNING) == warned
     if warned:
         assert 'Table turns the indices of Seeded' in log and 'index.at(other_index)' in log
@@ -53,7 +49,7 @@ def test_a_sampler_without_seeds_is_not_warned_of(tmp_path):
     cfg = runs.tiny_run(tmp_path, length=1)
     cfg.train_dataloader.sampler.type = 'DefaultSampler'
     build_runner(cfg).train()
-    assert WARNING not in log_of(tmp_path)
+    assert WARNING not in runs.log_of(tmp_path)
 
 
 def test_a_checkpoint_of_an_earlier_release_resumes(tmp_path):
@@ -70,8 +66,8 @@ def test_a_checkpoint_of_an_earlier_release_resumes(tmp_path):
     cfg.resume = True
     runner = build_runner(cfg)
     runner.train()
-    assert 'resumed epoch: 0, iter: 3' in log_of(tmp_path)
-    assert 'was not written by ResumableRunner' not in log_of(tmp_path)
+    assert 'resumed epoch: 0, iter: 3' in runs.log_of(tmp_path)
+    assert 'was not written by ResumableRunner' not in runs.log_of(tmp_path)
     # the next checkpoint has its own progress, not the loaded one
     later = read_checkpoint(tmp_path / 'work/iter_6.pth')['message_hub']['runtime_info']
     assert later['progress']['position'] == 24
@@ -88,7 +84,7 @@ def test_a_checkpoint_of_another_runner_resumes_with_a_warning(tmp_path):
     cfg.resume = True
     runner = build_runner(cfg)
     runner.train()
-    assert 'was not written by ResumableRunner' in log_of(tmp_path)
+    assert 'was not written by ResumableRunner' in runs.log_of(tmp_path)
     assert not torch.equal(
         before['backbone.conv1.weight'], runner.model.state_dict()['backbone.conv1.weight']
     )
