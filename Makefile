@@ -19,7 +19,7 @@ demo: $(READY)
 	@.venv/bin/mmcrosscl demo $${DATA:+--data "$$DATA"}
 
 # one more than there are cores, since many tests wait for processes
-PYTEST := .venv/bin/python -m pytest --dist worksteal -n $(shell expr $$(nproc) + 1)
+PYTEST := .venv/bin/python -m pytest --maxschedchunk 1 -n $(shell expr $$(nproc) + 1)
 
 test: $(READY)
 	@$(PYTEST)

@@ -23,13 +23,18 @@ settings.load_profile('same')
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The slow ones first, so that no process is left with one at the end.
-    items.sort(key=lambda item: item.get_closest_marker('slow') is None)
+    # The longest first, so that no process is left with one at the end.
+    items.sort(key=_seconds, reverse=True)
     if not torch.cuda.is_available():
         skip = pytest.mark.skip(reason='needs a CUDA GPU')
         for item in items:
             if item.get_closest_marker('gpu'):
                 item.add_marker(skip)
+
+
+def _seconds(item: pytest.Item) -> int:
+    marks = [(*mark.args, 5)[0] for mark in item.iter_markers('slow')]
+    return max(marks, default=0)
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from mmcrosscl.errors import EXIT_PREEMPTED
 from tests.ports import free_port
 from tests.training import tiny_options
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(12)
 
 CONFIG = 'configs/crosscl/r50_8xb32_folder.py'
 TRAIN = [sys.executable, '-m', 'mmcrosscl', 'train', CONFIG]
@@ -189,6 +189,7 @@ def test_torchrun_passes_it_on(tmp_path, launch):
     assert not ranks(tmp_path)
 
 
+@pytest.mark.slow(60)
 @pytest.mark.parametrize('name', ['SIGKILL', 'SIGSTOP'])
 def test_a_rank_that_dies_or_hangs_is_started_again(tmp_path, launch, name):
     """One that hangs is waited for as long as env_cfg.dist_cfg.timeout, here 15 s."""

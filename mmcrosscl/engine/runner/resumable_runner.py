@@ -3,27 +3,25 @@
 import errno
 import os
 import uuid
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import torch
-from mmcv.ops import get_compiling_cuda_version
 from mmengine.dist import all_reduce, broadcast_object_list, is_main_process, master_only
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import BaseLoop, Runner
 from mmengine.visualization import Visualizer
-from torch import distributed, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mmcrosscl.checkpoints import atomic_write
 from mmcrosscl.errors import InputError, RunError
-from mmcrosscl.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS
+from mmcrosscl.registry import HOOKS, RUNNERS
 
 from .checkpoint_files import RunMarker, checkpoint_place, list_checkpoints, newest_intact
 from .data_loading import ADVICE, absorb_deaths, keep_alive_on_signals
 from .defaults import DEFAULT_HOOKS
+from .devices import check_device, check_launcher, join_gloo
 from .loops import resumable
 from .safe_loading import checkpoint_loading
 
@@ -85,18 +83,10 @@ class ResumableRunner(Runner):
         Raises:
             InputError: If the launcher, the precision or mmcv's ops do not fit the machine.
         """
-        if self.launcher == 'pytorch' and 'RANK' not in os.environ:
-            raise InputError('--launcher pytorch is for torchrun to give; use tools/dist_train.sh')
-        if torch.cuda.is_available():
-            if get_compiling_cuda_version() == 'not available':
-                raise InputError(
-                    "mmcv's ops were compiled without CUDA; run `make setup CUDA=1`, or train "
-                    'without the GPU: CUDA_VISIBLE_DEVICES=-1'
-                )
-        else:
-            _refuse_float16(self.optim_wrapper)
-            if self.distributed:
-                _join_gloo(self.launcher, env_cfg)
+        check_launcher(self.launcher)
+        check_device(self.optim_wrapper)
+        if self.distributed and not torch.cuda.is_available():
+            join_gloo(self.launcher, env_cfg)
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -251,27 +241,6 @@ class ResumableRunner(Runner):
                 f'No checkpoint in {self.work_dir} to resume from; training starts from scratch.'
             )
         return str(found or '')
-
-
-def _refuse_float16(optim_wrapper: OptimWrapper | dict | None) -> None:
-    kind = optim_wrapper.get('type') if isinstance(optim_wrapper, dict) else type(optim_wrapper)
-    kind = OPTIM_WRAPPERS.get(kind) if isinstance(kind, str) else kind
-    if isinstance(kind, type) and issubclass(kind, AmpOptimWrapper):
-        raise InputError(
-            'float16 needs a GPU, and none is found; omit --amp, or use '
-            'optim_wrapper.type=mmcrosscl.BFloat16OptimWrapper'
-        )
-
-
-def _join_gloo(launcher: str, env_cfg: dict) -> None:
-    # MMEngine binds each process to a GPU before it forms the group.
-    if launcher != 'pytorch':
-        raise InputError(
-            f'launcher {launcher} needs GPUs, and none is found; use --launcher pytorch'
-        )
-    if not distributed.is_initialized():
-        seconds = env_cfg.get('dist_cfg', {}).get('timeout')
-        distributed.init_process_group('gloo', timeout=seconds and timedelta(seconds=seconds))
 
 
 def _unwritable(error: OSError, place: str) -> InputError:

@@ -65,7 +65,7 @@ def wait(process, condition, *args) -> None:
         time.sleep(0.001)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(50)
 def test_thirty_kills_at_random_moments(tmp_path):
     draw = random.Random(0)
     in_writing = done = 0
