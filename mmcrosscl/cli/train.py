@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.gpus is not None:
-        from mmcrosscl.engine.launch import launch
+        from mmcrosscl.launch import launch
 
         own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         own.add_argument('--gpus')

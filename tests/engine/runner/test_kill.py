@@ -22,8 +22,8 @@ KILLS, INTERVAL = 30, 2
 def long_run(folder: Path, stop_at: int | None = None, interval: int = INTERVAL):
     """Longer than any machine gets, so that the moments of the kills need not suit its speed."""
     cfg = runs.tiny_run(folder, by_epoch=False, length=100_000)
-    # tens of megabytes: a good part of the time is spent on writing them
-    cfg.model.queue_len = 10**6
+    # over ten megabytes: a good part of the time is spent on writing them
+    cfg.model.queue_len = 4 * 10**5
     # the least that can be kept
     cfg.default_hooks.checkpoint.update(interval=interval, max_keep_ckpts=1)
     cfg.custom_hooks = [dict(type='Diary', folder=str(folder), stop_at=stop_at)]

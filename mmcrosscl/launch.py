@@ -1,4 +1,7 @@
-"""Starts the training processes of one machine with torch's elastic agent."""
+"""Starts the training processes of one machine with torch's elastic agent.
+
+Not in the engine: the launcher needs torch alone, and starts sooner without the other packages.
+"""
 
 import os
 import signal
