@@ -1,6 +1,7 @@
 """Settings of all tests: they run from the project's root, in any number of processes."""
 
 import os
+import zlib
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,9 @@ settings.load_profile('same')
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The longest first, so that no process is left with one at the end.
-    items.sort(key=_seconds, reverse=True)
+    # The longest first, so that no process is left with one at the end; equally long ones mixed, so
+    # that those which wait for processes run next to those which compute.
+    items.sort(key=_rank)
     if not torch.cuda.is_available():
         skip = pytest.mark.skip(reason='needs a CUDA GPU')
         for item in items:
@@ -32,9 +34,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(skip)
 
 
-def _seconds(item: pytest.Item) -> int:
-    marks = [(*mark.args, 5)[0] for mark in item.iter_markers('slow')]
-    return max(marks, default=0)
+def _rank(item: pytest.Item) -> tuple[int, int]:
+    seconds = max([(*mark.args, 5)[0] for mark in item.iter_markers('slow')], default=0)
+    return -seconds, zlib.crc32(item.nodeid.encode()) if seconds else 0
 
 
 @pytest.fixture(autouse=True)

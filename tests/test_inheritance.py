@@ -16,7 +16,7 @@ from mmcrosscl.datasets.demo import write_demo_photos
 from tests.checkpoints.makers import crosscl
 from tests.detection import write_coco
 
-pytestmark = pytest.mark.slow(10)
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ('crosscl', 'detection', 'benchmarks')

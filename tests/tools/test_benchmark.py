@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.slow(10)
+pytestmark = pytest.mark.slow
 
 
 def run(*words):

@@ -16,7 +16,7 @@ from mmcrosscl.errors import EXIT_PREEMPTED
 from tests.ports import free_port
 from tests.training import tiny_options
 
-pytestmark = pytest.mark.slow(12)
+pytestmark = pytest.mark.slow
 
 CONFIG = 'configs/crosscl/r50_8xb32_folder.py'
 TRAIN = [sys.executable, '-m', 'mmcrosscl', 'train', CONFIG]
