@@ -135,6 +135,8 @@ def test_two_processes_train_over_gloo_with_one_view_size_and_are_preempted(tmp_
         'configs/crosscl/r50_8xb32-multi-scale_in1k.py',
         2,
         options=[
+            # a size is chosen for each 1 % of the epochs
+            'train_cfg.max_epochs=100',
             'train_dataloader.dataset.data_prefix=',
             'train_dataloader.drop_last=True',
             'custom_hooks.0.scales=[32,64]',
