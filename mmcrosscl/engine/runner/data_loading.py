@@ -71,11 +71,15 @@ class BatchIterator:
         """Return the process ids of children that ended since the last batch."""
         end = time.monotonic() + DEATH_NOTICE
         while self._workers:
-            absorb_deaths()
-            dead = [str(w.pid) for w in self._workers if w.exitcode not in (None, 0)]
-            if dead or time.monotonic() > end:
-                return dead
-            time.sleep(0.01)
+            try:
+                absorb_deaths()
+                dead = [str(w.pid) for w in self._workers if w.exitcode not in (None, 0)]
+                if dead or time.monotonic() > end:
+                    return dead
+                time.sleep(0.01)
+            except RuntimeError:
+                # torch's handler of SIGCHLD, which may run anywhere here
+                continue
         return []
 
 
