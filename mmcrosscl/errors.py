@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 
 # A mistake in the input: the same command fails again until the input is fixed.
 EXIT_INPUT = 1
@@ -11,6 +12,8 @@ EXIT_UNEXPECTED = os.EX_SOFTWARE
 EXIT_RETRY = os.EX_IOERR
 # Training was preempted after a checkpoint was saved: run it again with --resume.
 EXIT_PREEMPTED = os.EX_TEMPFAIL
+# What clusters send before they take a machine.
+PREEMPTING = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class InputError(ValueError):

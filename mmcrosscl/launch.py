@@ -4,7 +4,6 @@ Not in the engine: the launcher needs torch alone, and starts sooner without the
 """
 
 import os
-import signal
 import sys
 import uuid
 from collections.abc import Sequence
@@ -17,11 +16,10 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from torch.distributed.elastic.rendezvous import RendezvousError, RendezvousParameters
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
-from mmcrosscl.errors import EXIT_INPUT, EXIT_PREEMPTED, InputError, RunError
+from mmcrosscl.errors import EXIT_INPUT, EXIT_PREEMPTED, PREEMPTING, InputError, RunError
 
 # A restart cannot help after these.
 FINAL = (EXIT_INPUT, EXIT_PREEMPTED)
-PREEMPTING = (signal.SIGTERM, signal.SIGUSR1)
 
 
 def launch(arguments: Sequence[str], processes: int) -> int:

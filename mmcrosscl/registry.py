@@ -73,3 +73,8 @@ VISUALIZERS = Registry(
     scope='mmcrosscl',
     locations=['mmcrosscl.visualization'],
 )
+
+
+def component_class(registry: Registry, kind: str | type | None) -> type | None:
+    """Return the class that a config's ``type`` names: a name, a name with a scope, or a class."""
+    return registry.get(kind) if isinstance(kind, str) else kind

@@ -8,6 +8,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from mmcrosscl.datasets.demo import write_demo_photos
+
 ROOT = Path(__file__).parents[1]
 os.chdir(ROOT)
 
@@ -42,3 +44,11 @@ def _rank(item: pytest.Item) -> tuple[int, int]:
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope='session')
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen photographs, for the commands and launchers."""
+    folder = tmp_path_factory.mktemp('data') / 'photos'
+    write_demo_photos(folder, count=16)
+    return folder

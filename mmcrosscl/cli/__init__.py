@@ -16,6 +16,7 @@ from mmcrosscl.dependencies import check_requirements
 from mmcrosscl.errors import (
     EXIT_INPUT,
     EXIT_UNEXPECTED,
+    PREEMPTING,
     InputError,
     Preempted,
     RunError,
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(sentence(error), error.exit_status)
     except Preempted as preempted:
         # A launcher may send its signal again while Python exits; the status must remain.
-        for number in (signal.SIGTERM, signal.SIGUSR1):
+        for number in PREEMPTING:
             signal.signal(number, signal.SIG_IGN)
         return preempted.code
     except KeyboardInterrupt:

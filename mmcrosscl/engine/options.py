@@ -18,18 +18,18 @@ from mmcrosscl.errors import InputError
 from .runner.defaults import DEFAULT_HOOKS
 
 # what reads the keys of a dict that has no `type`, by the dict's name
-READERS: dict[str, list[Callable]] = {
-    '': [Runner.__init__],
-    'train_dataloader': [DataLoader.__init__],
-    'val_dataloader': [DataLoader.__init__],
-    'test_dataloader': [DataLoader.__init__],
-    'optim_wrapper': [OptimWrapper.__init__],
-    'val_cfg': [ValLoop.__init__],
-    'test_cfg': [TestLoop.__init__],
-    'log_processor': [LogProcessor.__init__],
-    'randomness': [Runner.set_randomness],
-    'env_cfg.mp_cfg': [set_multi_processing],
-    'env_cfg.dist_cfg': [distributed.init_process_group],
+READERS: dict[str, Callable] = {
+    '': Runner.__init__,
+    'train_dataloader': DataLoader.__init__,
+    'val_dataloader': DataLoader.__init__,
+    'test_dataloader': DataLoader.__init__,
+    'optim_wrapper': OptimWrapper.__init__,
+    'val_cfg': ValLoop.__init__,
+    'test_cfg': TestLoop.__init__,
+    'log_processor': LogProcessor.__init__,
+    'randomness': Runner.set_randomness,
+    'env_cfg.mp_cfg': set_multi_processing,
+    'env_cfg.dist_cfg': distributed.init_process_group,
 }
 # further keys that MMEngine and mmcrosscl read there
 KEYS: dict[str, set[str]] = {
@@ -57,16 +57,17 @@ def merge_options(cfg: Config, options: Mapping[str, object]) -> None:
     Raises:
         InputError: If a name is unknown; the message has the closest valid one.
     """
+    settings = {name.removeprefix('+'): value for name, value in options.items()}
     merged = cfg.copy()
     try:
-        merged.merge_from_dict({name.removeprefix('+'): value for name, value in options.items()})
+        merged.merge_from_dict(settings)
     except (KeyError, TypeError) as error:
         raise InputError(f'--cfg-options {" ".join(options)}: {error.args[0]}') from error
     with DefaultScope.overwrite_default_scope(merged.get('default_scope', 'mmengine')):
         for name, value in options.items():
             if not name.startswith('+'):
                 _check(name, value, cfg, merged)
-    cfg.merge_from_dict({name.removeprefix('+'): value for name, value in options.items()})
+    cfg.merge_from_dict(settings)
 
 
 def _check(name: str, value: object, before: object, after: object) -> None:
@@ -96,20 +97,15 @@ def _check(name: str, value: object, before: object, after: object) -> None:
 def _known(path: str, before: Mapping, after: Mapping) -> set[str] | None:
     """Return the valid keys of the dict at a path, or None if any key may be."""
     known = {key for key in before.keys() if not key.startswith('_')} | KEYS.get(path, set())
-    kind = after.get('type')
-    if kind is not None:
-        component = find_component(kind)
-        readers = [component] if component is not None else None
+    if (kind := after.get('type')) is not None:
+        reader = find_component(kind)
+        # an unknown component is for the registry to name
+        names = None if reader is None else argument_names(reader)
     else:
-        readers = READERS.get(path, [])
-    if readers is None:
+        names = argument_names(READERS[path]) if path in READERS else set()
+    if names is None:
         return None
-    for reader in readers:
-        names = argument_names(reader)
-        if names is None:
-            return None
-        known |= names
-    return known | {'type', '_delete_'}
+    return known | names | {'type', '_delete_'}
 
 
 def find_component(kind: str | type) -> Callable | None:

@@ -1,4 +1,4 @@
-"""A command in this process, and data for several of them."""
+"""A command in this process."""
 
 import logging
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import pytest
 
 from mmcrosscl.cli import main
-from mmcrosscl.datasets.demo import write_demo_photos
 
 
 @dataclass
@@ -42,10 +41,3 @@ def command(capsys, monkeypatch):
         return Done(status, said.out, said.err)
 
     return command
-
-
-@pytest.fixture(scope='session')
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('data') / 'photos'
-    write_demo_photos(folder, count=16)
-    return folder

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmcrosscl.checkpoints import read_checkpoint
 from mmcrosscl.errors import InputError
+from mmcrosscl.registry import component_class
 from mmcrosscl.structures import ViewPairSample
 
 
@@ -36,8 +37,7 @@ def replay(cfg: Config, path: str | Path) -> str:
             f'{path} has no {", ".join(sorted(missing))}; name a non_finite_iter_*.pth file'
         )
     settings = cfg.optim_wrapper
-    kind = settings.get('type', 'OptimWrapper')
-    kind = OPTIM_WRAPPERS.get(kind) if isinstance(kind, str) else kind
+    kind = component_class(OPTIM_WRAPPERS, settings.get('type', 'OptimWrapper'))
     if kind is AmpOptimWrapper:
         settings = dict(type='OptimWrapper', optimizer=settings.optimizer)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):

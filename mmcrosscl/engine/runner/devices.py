@@ -9,7 +9,7 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import distributed
 
 from mmcrosscl.errors import InputError
-from mmcrosscl.registry import OPTIM_WRAPPERS
+from mmcrosscl.registry import OPTIM_WRAPPERS, component_class
 
 
 def check_launcher(launcher: str) -> None:
@@ -35,7 +35,7 @@ def check_device(optim_wrapper: OptimWrapper | dict | None) -> None:
             )
         return
     kind = optim_wrapper.get('type') if isinstance(optim_wrapper, dict) else type(optim_wrapper)
-    kind = OPTIM_WRAPPERS.get(kind) if isinstance(kind, str) else kind
+    kind = component_class(OPTIM_WRAPPERS, kind)
     if isinstance(kind, type) and issubclass(kind, AmpOptimWrapper):
         raise InputError(
             'float16 needs a GPU, and none is found; omit --amp, or use '
@@ -58,5 +58,10 @@ def join_gloo(launcher: str, env_cfg: dict) -> None:
             f'launcher {launcher} needs GPUs, and none is found; use --launcher pytorch'
         )
     if not distributed.is_initialized():
-        seconds = env_cfg.get('dist_cfg', {}).get('timeout')
-        distributed.init_process_group('gloo', timeout=seconds and timedelta(seconds=seconds))
+        distributed.init_process_group('gloo', timeout=collective_timeout(env_cfg))
+
+
+def collective_timeout(env_cfg: dict) -> timedelta | None:
+    """Return how long processes wait for each other, None for torch's default."""
+    seconds = env_cfg.get('dist_cfg', {}).get('timeout')
+    return seconds and timedelta(seconds=seconds)

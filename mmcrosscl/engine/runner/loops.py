@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from mmcrosscl.datasets import SeededSampler
 from mmcrosscl.errors import InputError
-from mmcrosscl.registry import LOOPS
+from mmcrosscl.registry import LOOPS, component_class
 
 from .data_loading import BatchIterator, end_workers
 
@@ -117,8 +117,7 @@ def resumable(loop: dict) -> dict:
     kind, by_epoch = loop.get('type'), loop.get('by_epoch')
     if kind is None:
         kind = EpochBasedTrainLoop if by_epoch else IterBasedTrainLoop
-    if isinstance(kind, str):
-        kind = LOOPS.get(kind)
+    kind = component_class(LOOPS, kind)
     if kind not in REPLACED:
         return loop
     settings = {name: value for name, value in loop.items() if name != 'by_epoch'}

@@ -1,9 +1,7 @@
 """Saves a checkpoint and exits when the machine is needed for something else."""
 
 import os
-import signal
 import threading
-from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
@@ -13,14 +11,13 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import distributed
 
-from mmcrosscl.errors import EXIT_PREEMPTED, Preempted
+from mmcrosscl.errors import EXIT_PREEMPTED, PREEMPTING, Preempted
 from mmcrosscl.registry import HOOKS
 
 from .checkpoint_files import checkpoint_place
 from .checkpoint_hook import SafeCheckpointHook, progress_of, step_of
+from .devices import collective_timeout
 from .signals import handle, restore
-
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 @HOOKS.register_module()
@@ -51,12 +48,10 @@ class PreemptionHook(Hook):
     def before_train(self, runner: Runner) -> None:
         if get_world_size() > 1:
             # A process does not end before its last group, so this one waits as long as the others.
-            seconds = runner.cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
-            self._group = distributed.new_group(
-                backend='gloo', timeout=seconds and timedelta(seconds=seconds)
-            )
+            timeout = collective_timeout(runner.cfg.get('env_cfg', {}))
+            self._group = distributed.new_group(backend='gloo', timeout=timeout)
         self._signaled.clear()
-        handle(SIGNALS, self._on_signal)
+        handle(PREEMPTING, self._on_signal)
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
@@ -86,7 +81,7 @@ class PreemptionHook(Hook):
         # Rank 0 writes; if another rank left earlier, the launcher would kill rank 0.
         barrier()
         # A launcher that sees the first process exit signals the others; their status must stay.
-        handle(SIGNALS, _exit_preempted)
+        handle(PREEMPTING, _exit_preempted)
         self._preempted = True
         raise Preempted
 

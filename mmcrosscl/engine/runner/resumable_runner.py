@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from mmcrosscl.checkpoints import atomic_write
 from mmcrosscl.errors import InputError, RunError
-from mmcrosscl.registry import HOOKS, RUNNERS
+from mmcrosscl.registry import HOOKS, RUNNERS, component_class
 
 from .checkpoint_files import RunMarker, checkpoint_place, list_checkpoints, newest_intact
 from .data_loading import ADVICE, absorb_deaths, keep_alive_on_signals
@@ -121,8 +121,7 @@ class ResumableRunner(Runner):
     def register_hook(self, hook: Hook | dict, priority: str | int | None = None) -> None:
         """Register a hook; MMEngine's ``CheckpointHook`` becomes :class:`SafeCheckpointHook`."""
         if isinstance(hook, dict):
-            kind = hook.get('type')
-            if (HOOKS.get(kind) if isinstance(kind, str) else kind) is CheckpointHook:
+            if component_class(HOOKS, hook.get('type')) is CheckpointHook:
                 hook = {**hook, 'type': 'mmcrosscl.SafeCheckpointHook'}
         super().register_hook(hook, priority)
 

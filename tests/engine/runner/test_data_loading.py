@@ -32,18 +32,23 @@ class Numbers(Dataset):
         return torch.tensor(index)
 
 
-@pytest.fixture
-def loader():
-    before = signal.getsignal(signal.SIGCHLD)
-    yield ResumableRunner.build_dataloader(
+def build_loader(**settings):
+    return ResumableRunner.build_dataloader(
         dict(
             dataset=Numbers(),
             sampler=dict(type='DefaultSampler', shuffle=False),
             collate_fn=dict(type='default_collate'),
             batch_size=2,
             num_workers=2,
+            **settings,
         )
     )
+
+
+@pytest.fixture
+def loader():
+    before = signal.getsignal(signal.SIGCHLD)
+    yield build_loader()
     signal.signal(signal.SIGCHLD, before)
     absorb_deaths()
 
@@ -162,19 +167,7 @@ def test_other_threads_have_no_limit():
 
 def test_the_deaths_of_several_loaders_are_reported_once(workers):
     """torch raises for each loader at a SIGCHLD, whenever a child of the process ends."""
-    loaders = [
-        ResumableRunner.build_dataloader(
-            dict(
-                dataset=Numbers(),
-                sampler=dict(type='DefaultSampler', shuffle=False),
-                collate_fn=dict(type='default_collate'),
-                batch_size=2,
-                num_workers=2,
-                persistent_workers=True,
-            )
-        )
-        for _ in range(2)
-    ]
+    loaders = [build_loader(persistent_workers=True) for _ in range(2)]
     iterators = [BatchIterator(loader, timeout=0) for loader in loaders]
     for batches in iterators:
         next(batches)
