@@ -1,7 +1,7 @@
 """CrossCL: cross-stage regional contrastive pre-training for detectors, on MMEngine.
 
-Importing the package imports neither torch nor mmcv. The OpenMMLab packages are checked when the
-first component is looked up; see :mod:`mmcrosscl.dependencies`.
+``import mmcrosscl`` does not import torch or mmcv. The required OpenMMLab packages are checked when
+:mod:`mmcrosscl.registry` is imported; see :mod:`mmcrosscl.dependencies`.
 """
 
 from importlib.util import find_spec
@@ -13,5 +13,5 @@ __all__ = ['__version__']
 if find_spec('mmengine') is not None:
     from mmengine.config.utils import MODULE2PACKAGE
 
-    # MMEngine inherits `_base_ = 'mmcrosscl::…'` only from packages that it knows.
+    # MMEngine resolves `_base_ = 'mmcrosscl::…'` only for the packages in this dict.
     MODULE2PACKAGE['mmcrosscl'] = 'mmcrosscl'

@@ -1,21 +1,20 @@
-"""The demo: pre-train a small CrossCL, then fine-tune a detector from it and from scratch."""
+"""Demo: pre-train a small CrossCL model, then fine-tune a detector from it and from scratch."""
 
 import itertools
 import shlex
 import time
 from pathlib import Path
 
-from mmengine.config import Config
 from mmengine.runner import Runner
 
 from .datasets.demo import write_demo_objects, write_demo_photos
-from .engine import build_runner
+from .engine import build_runner, load_config
 from .errors import InputError
 from .visualization import plot_detections, plot_loss_curves
 
-CONFIGS = Path(__file__).parent / '.mim/configs'
 PHOTOS = Path('data/demo_photos')
 OBJECTS = Path('data/demo_objects')
+RUNS = Path('work_dirs/r18_demo')
 STARTS = ('CrossCL', 'random')
 
 
@@ -23,29 +22,30 @@ def run_demo(data: str | Path | None = None) -> str:
     """Run the demo in the current folder.
 
     Args:
-        data (str | Path, optional): Folder of images to pre-train on, at any depth. Defaults to
-            photographs that come with scikit-image.
+        data (str | Path, optional): Folder of images to pre-train on, including its subfolders.
+            Defaults to the photographs of scikit-image.
 
     Returns:
-        str: The results, where the files are, and the next command.
+        str: The results, the paths of the files, and the next command.
 
     Raises:
-        InputError: If the folder has no images, or scikit-image is not installed.
+        InputError: If the folder has no images, or if scikit-image is not installed.
         RunError: If a process dies.
     """
     started = time.time()
-    work_dir = Path('work_dirs/r18_demo', time.strftime('%Y%m%d_%H%M%S'))
+    work_dir = RUNS / time.strftime('%Y%m%d_%H%M%S')
     losses, found = work_dir / 'losses.png', work_dir / 'detections.png'
     if data is not None and not Path(data).expanduser().is_dir():
-        raise InputError(f'image folder {data} does not exist; name a folder of images')
+        raise InputError(f'image folder {data} does not exist; pass a folder of images')
     if data is None and not PHOTOS.exists():
-        print(f'Cutting photographs into {PHOTOS}', flush=True)
+        print(f'Writing photographs to {PHOTOS}', flush=True)
         write_demo_photos(PHOTOS)
     data = PHOTOS if data is None else Path(data).expanduser()
     checkpoint = pretrain(data, work_dir)
+    link_latest(work_dir)
     plot_loss_curves(work_dir, losses)
     if not OBJECTS.exists():
-        print(f'Writing a labeled data set to {OBJECTS}', flush=True)
+        print(f'Writing a labeled dataset to {OBJECTS}', flush=True)
         write_demo_objects(OBJECTS)
     runners = {
         start: fine_tune(
@@ -61,47 +61,58 @@ def run_demo(data: str | Path | None = None) -> str:
         for start, runner in runners.items()
     )
     return f"""
-Pre-trained a small CrossCL on {data}.
+Pre-trained a small CrossCL model on {data}.
   checkpoint   {checkpoint}
   log          {next(work_dir.glob('*/*.log'))}
   loss curves  {losses}
-Fine-tuned one small detector twice on {OBJECTS}, with the same schedule.
+Fine-tuned a small detector from each start on {OBJECTS}, with the same schedule.
   start        box AP   AP50
 {scores}
   detections   {found}
 The demo took {(time.time() - started) / 60:.0f} minutes.
-Next: the published model on your own images, on one GPU
+Next: pre-train the published model on your own images, on one GPU
   mkdir -p data && ln -sfn {shlex.quote(str(data.resolve()))} data/photos
   mmcrosscl train mmcrosscl::crosscl/r50_8xb32_folder.py --auto-scale-lr"""
 
 
 def pretrain(data: Path, work_dir: Path) -> Path:
-    """Pre-train on a folder of images and return the checkpoint."""
-    cfg = Config.fromfile(CONFIGS / 'crosscl/r18_demo.py')
-    cfg.train_dataloader.dataset.data_root = str(data)
-    cfg.work_dir = str(work_dir)
+    """Pre-train on a folder of images, and return the path of the checkpoint."""
+    cfg = load_config(
+        'mmcrosscl::crosscl/r18_demo.py',
+        work_dir=work_dir,
+        options={'train_dataloader.dataset.data_root': str(data)},
+    )
     build_runner(cfg).train()
     return work_dir / Path((work_dir / 'last_checkpoint').read_text()).name
 
 
+def link_latest(work_dir: Path) -> None:
+    """Create the link ``latest`` to the work dir, which the detector's config starts from."""
+    link = work_dir.with_name('latest')
+    link.unlink(missing_ok=True)
+    link.symlink_to(work_dir.name)
+
+
 def fine_tune(pretrained: Path | None, work_dir: Path) -> Runner:
-    """Fine-tune the demo's detector and return its runner, trained and tested."""
-    cfg = Config.fromfile(CONFIGS / 'detection/faster-rcnn_r18_demo.py')
-    cfg.pretrained = pretrained and str(pretrained)
-    cfg.work_dir = str(work_dir)
+    """Fine-tune and evaluate the demo's detector, and return its runner."""
+    cfg = load_config(
+        'mmcrosscl::detection/faster-rcnn_r18_demo.py',
+        work_dir=work_dir,
+        options=dict(pretrained=pretrained and str(pretrained)),
+    )
     runner = build_runner(cfg)
     runner.train()
     return runner
 
 
 def score(runner: Runner, kind: str) -> float:
-    """Return the last test's box AP in percent; MMDetection logs none if nothing is detected."""
+    """Return the last box AP in percent; 0 without detections, where MMDetection logs no AP."""
     scalars = runner.message_hub.log_scalars.get(f'val/coco/bbox_mAP{kind}')
     return 100 * scalars.current() if scalars else 0.0
 
 
 def detect(runner: Runner, batches: int = 2) -> list:
-    """Return the predictions on the first batches of the test."""
+    """Return the predictions on the first batches of the validation set."""
     runner.model.eval()
     loader = itertools.islice(runner.val_dataloader, batches)
     return [sample for batch in loader for sample in runner.model.val_step(batch)]

@@ -11,14 +11,14 @@ from .version import __version__
 
 
 class Requirement(NamedTuple):
-    """A package: who distributes it, the oldest release that works, the first that may not."""
+    """A package: names of its distributions, and supported versions, oldest <= version < newest."""
 
     distributions: tuple[str, ...]
     oldest: str
     newest: str
 
 
-# by import name
+# maps import names to requirements
 REQUIRED = {
     'mmengine': Requirement(('onedl-mmengine', 'mmengine'), '0.10.8', '1.0'),
     'mmcv': Requirement(('onedl-mmcv', 'mmcv'), '2.3.0', '2.4'),
@@ -28,7 +28,7 @@ REQUIRED = {
 
 
 def installed(distributions: tuple[str, ...]) -> tuple[str, str] | None:
-    """Return the name and version of the first of the distributions that is installed."""
+    """Return the name and version of the first installed distribution, or None."""
     for name in distributions:
         try:
             return name, metadata.version(name)
@@ -38,13 +38,13 @@ def installed(distributions: tuple[str, ...]) -> tuple[str, str] | None:
 
 
 def has_compiled_ops() -> bool:
-    """Return whether mmcv has its extension module, without importing mmcv and torch."""
+    """Return whether mmcv has its extension module, without importing mmcv or torch."""
     mmcv = find_spec('mmcv')
     return mmcv is not None and bool(PathFinder.find_spec('_ext', mmcv.submodule_search_locations))
 
 
 def problems() -> list[str]:
-    """Return one sentence with the fix for each package that is missing or does not fit."""
+    """Return one sentence, with the fix, for each package that is missing or not supported."""
     found = []
     for name, (distributions, oldest, newest) in REQUIRED.items():
         have = installed(distributions)
@@ -61,13 +61,14 @@ def problems() -> list[str]:
             )
     if not found and not has_compiled_ops():
         found.append(
-            'mmcv is installed without its compiled ops, which region pooling needs; reinstall it '
-            'with: MMCV_WITH_OPS=1 pip install --no-build-isolation --force-reinstall onedl-mmcv'
+            'mmcv is installed without its compiled ops, which region pooling needs; reinstall '
+            'mmcv with: MMCV_WITH_OPS=1 pip install --no-build-isolation --force-reinstall '
+            'onedl-mmcv'
         )
     return found
 
 
 def check_requirements() -> None:
-    """Raise ImportError with the first of the :func:`problems`, if there is one."""
+    """Raise an ImportError with the first sentence of :func:`problems`, if any."""
     for problem in problems():
         raise ImportError(problem)

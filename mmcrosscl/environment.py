@@ -1,4 +1,4 @@
-"""A description of the installation and the machine, for a bug report."""
+"""Description of the installation and the machine for bug reports."""
 
 import os
 import platform
@@ -14,8 +14,8 @@ def describe_environment() -> tuple[str, list[str]]:
     """Describe versions, compiled ops, GPUs and precision.
 
     Returns:
-        tuple[str, list[str]]: A text of one fact per line, and the sentences in it that say what
-        to fix; none if everything fits.
+        tuple[str, list[str]]: A text with one fact per line, and a list of the problems, each with
+        its fix. The text contains the problems, too. The list is empty if there are no problems.
     """
     rows = {
         'mmcrosscl': f'{__version__} in {Path(__file__).parent}',
@@ -30,7 +30,7 @@ def describe_environment() -> tuple[str, list[str]]:
     for name in ('torch', 'torchvision', 'numpy', 'PIL', 'cv2', 'simplejpeg', 'safetensors'):
         try:
             rows[name] = getattr(import_module(name), '__version__', 'installed')
-        # a broken installation may raise anything on import
+        # importing a broken installation may raise any exception
         except Exception as error:
             rows[name] = f'cannot be imported: {error}'
             fixes.append(f'{name} cannot be imported ({error}); reinstall it')
@@ -45,7 +45,7 @@ def describe_environment() -> tuple[str, list[str]]:
 def _describe_devices(rows: dict[str, str], fixes: list[str]) -> None:
     import torch
 
-    rows['CUDA of torch'] = torch.version.cuda or 'none (CPU build)'
+    rows['torch CUDA'] = torch.version.cuda or 'none (CPU build)'
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     rows['GPUs'] = (
         ', '.join(f'{gpu.name} ({gpu.total_memory / 2**30:.0f} GiB)' for gpu in gpus) or 'none'
@@ -55,23 +55,24 @@ def _describe_devices(rows: dict[str, str], fixes: list[str]) -> None:
         try:
             version = import_module('mmcv.ops').get_compiling_cuda_version()
             compiled = 'CPU' if version == 'not available' else f'CUDA {version}'
-        # ops of another torch fail to load
+        # ops that were compiled for another version of torch fail to load
         except Exception as error:
             compiled = f'cannot be loaded: {error}'
             fixes.append(
-                'mmcv was compiled for another torch; reinstall it with: MMCV_WITH_OPS=1 pip '
-                'install --no-build-isolation --no-cache-dir --force-reinstall --no-deps onedl-mmcv'
+                'mmcv was compiled for another version of torch; reinstall mmcv with: '
+                'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-cache-dir --force-reinstall '
+                '--no-deps onedl-mmcv'
             )
     rows["mmcv's ops"] = compiled
     if gpus and compiled == 'CPU':
         fixes.append(
-            "mmcv's ops are compiled for the CPU only; run `make setup CUDA=1`, or train without "
-            'the GPU: CUDA_VISIBLE_DEVICES=-1'
+            "mmcv's ops are compiled for the CPU only; run `make setup CUDA=1`, or set "
+            'CUDA_VISIBLE_DEVICES=-1 to train without the GPU'
         )
     if not gpus and torch.version.cuda and Path('/proc/driver/nvidia').exists():
         fixes.append(
-            'a GPU driver is loaded, but torch cannot use a GPU; compare the driver (nvidia-smi) '
-            f'with CUDA {torch.version.cuda} of torch'
+            'a GPU driver is loaded, but torch cannot use a GPU; run nvidia-smi and check that the '
+            f'driver supports CUDA {torch.version.cuda}'
         )
     precision = ['float32', 'bfloat16 (mmcrosscl.BFloat16OptimWrapper)']
     if gpus:

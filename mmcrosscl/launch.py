@@ -1,6 +1,7 @@
-"""Starts the training processes of one machine with torch's elastic agent.
+"""Launcher that starts the training processes of one machine with torch's elastic agent.
 
-Not in the engine: the launcher needs torch alone, and starts sooner without the other packages.
+The module is not in the engine, because it needs only torch and starts faster without the other
+packages.
 """
 
 import os
@@ -18,35 +19,39 @@ from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
 from mmcrosscl.errors import EXIT_INPUT, EXIT_PREEMPTED, PREEMPTING, InputError, RunError
 
-# A restart cannot help after these.
+# Exit statuses after which a restart cannot help.
 FINAL = (EXIT_INPUT, EXIT_PREEMPTED)
 
 
 def launch(arguments: Sequence[str], processes: int) -> int:
     """Run `mmcrosscl train ARGUMENTS` in several processes, and return the exit status.
 
-    When a process dies, all are restarted, at most ``MAX_RESTARTS`` (3) times, from the newest
-    checkpoint of the run. An input error, NaN/Inf or a preemption is final. SIGTERM and SIGUSR1
-    are passed on; the processes save a checkpoint, and the exit status is 75.
+    If a process dies, all processes are restarted from the newest checkpoint of the run, at most
+    ``MAX_RESTARTS`` (default: 3) times. An input error, NaN/Inf or a preemption ends the job
+    without a restart. SIGTERM and SIGUSR1 are forwarded to the processes. The processes then save a
+    checkpoint, and the exit status is 75.
 
-    For several machines, run the same command on each, with NNODES, MASTER_ADDR and PORT set in the
-    environment.
+    To train on several machines, set the environment variables NNODES, MASTER_ADDR and PORT, and
+    run the same command on each machine.
 
     Args:
-        arguments (Sequence[str]): Of `mmcrosscl train`.
-        processes (int): How many on this machine.
+        arguments (Sequence[str]): Arguments of `mmcrosscl train`.
+        processes (int): Number of processes on this machine.
 
     Raises:
-        InputError: If the number of processes or machines is not positive.
-        RunError: If the machines do not find each other.
+        InputError: If the number of processes or machines is below 1.
+        RunError: If the machines cannot connect to each other.
     """
     machines = int(os.environ.get('NNODES', 1))
     if processes < 1 or machines < 1:
-        raise InputError(f'{processes} processes on {machines} machines; give at least 1 of each')
-    # as torchrun does, so that processes do not compete for the cores
+        raise InputError(
+            f'expected at least 1 process and 1 machine, but got --gpus {processes} and '
+            f'NNODES={machines}; set both to at least 1'
+        )
+    # torchrun does the same, so that the processes do not compete for the CPU cores
     if processes > 1:
         os.environ.setdefault('OMP_NUM_THREADS', '1')
-    # A shared store keeps the addresses of dead processes, to which restarted ones would connect.
+    # With a shared store, restarted processes would connect to the addresses of dead processes.
     os.environ['TORCH_DISABLE_SHARE_RDZV_TCP_STORE'] = '1'
     os.environ['TORCHELASTIC_SIGNALS_TO_HANDLE'] = 'SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1'
     spec = _worker_spec(arguments, processes, machines)
@@ -56,30 +61,32 @@ def launch(arguments: Sequence[str], processes: int) -> int:
         return EXIT_PREEMPTED if stop.sigval in PREEMPTING else 128 + stop.sigval
     except RendezvousError as error:
         raise RunError(
-            f'the {machines} machines did not meet ({error}); check that MASTER_ADDR and PORT are '
-            'the same on all, and that the port is free and reachable'
+            f'the {machines} machines could not connect to each other ({error}); check that '
+            'MASTER_ADDR and PORT are the same on all machines, and that the port is free and '
+            'reachable'
         ) from error
     except _FinalStatus as final:
         failures = {0: final.failure}
-    # lets other machines end too
+    # the shutdown ends the launchers of the other machines, too
     spec.rdzv_handler.shutdown()
-    # a process that a signal ended has the negative number of the signal
+    # the exit code of a process that a signal has ended is the negative number of the signal
     statuses = [failure.exitcode for failure in failures.values()]
     return max((s if s > 0 else 128 - s for s in statuses), default=0)
 
 
 def _worker_spec(arguments: Sequence[str], processes: int, machines: int) -> WorkerSpec:
-    alone = machines == 1
-    # One machine gets a free port and a name of its own, so that jobs do not meet.
+    single = machines == 1
+    # A job on one machine uses a free port and a unique id, so that jobs do not connect to each
+    # other.
     endpoint = 'localhost:0'
-    if not alone:
+    if not single:
         master = os.environ.get('MASTER_ADDR', '127.0.0.1')
         endpoint = f'{master}:{os.environ.get("PORT", 29500)}'
-    address = '127.0.0.1' if alone else None
+    address = '127.0.0.1' if single else None
     parameters = RendezvousParameters(
         backend='c10d',
         endpoint=endpoint,
-        run_id=uuid.uuid4().hex if alone else os.environ.get('RUN_ID', 'mmcrosscl'),
+        run_id=uuid.uuid4().hex if single else os.environ.get('RUN_ID', 'mmcrosscl'),
         min_nodes=machines,
         max_nodes=machines,
         local_addr=address,
@@ -96,7 +103,7 @@ def _worker_spec(arguments: Sequence[str], processes: int, machines: int) -> Wor
 
 
 class _FinalStatus(Exception):
-    """Carries the failure that ends the job out of the agent."""
+    """Stops the agent and carries the failure that ends the job."""
 
     def __init__(self, failure: ProcessFailure) -> None:
         super().__init__(failure.exitcode)
@@ -104,9 +111,9 @@ class _FinalStatus(Exception):
 
 
 class _Agent(LocalElasticAgent):
-    """torch's agent, which does not restart processes whose exit status is final."""
+    """An agent of torch that does not restart processes whose exit status is in FINAL."""
 
-    # torch documents this method as the one to override; it is called every fraction of a second
+    # torch documents that subclasses override this method, which runs several times per second
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result = super()._monitor_workers(worker_group)
         for rank, failure in result.failures.items():

@@ -1,7 +1,7 @@
 """Registries of mmcrosscl, children of MMEngine's root registries.
 
 `type='mmcrosscl.X'` resolves from the config of any MMEngine project. A registry imports its
-`locations` when it is first searched, so configs need no `custom_imports`.
+`locations` when it is first searched, so configs do not need `custom_imports`.
 """
 
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
@@ -19,21 +19,21 @@ from mmengine.registry import Registry
 
 from .dependencies import check_requirements
 
-# every component is registered here
+# checked here because every module with a component imports this module
 check_requirements()
 
-# the algorithm, its neck, head and loss; the k-nearest-neighbor classifier
+# the algorithm, its neck, head, loss and queue, and the k-nearest-neighbor classifier
 MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
     scope='mmcrosscl',
     locations=['mmcrosscl.models', 'mmcrosscl.evaluation'],
 )
-# unlabeled images
+# datasets of unlabeled images
 DATASETS = Registry(
     'dataset', parent=MMENGINE_DATASETS, scope='mmcrosscl', locations=['mmcrosscl.datasets']
 )
-# the order of the images and the random seed of each
+# samplers that set the order of the images and the random seed of each image
 DATA_SAMPLERS = Registry(
     'data sampler',
     parent=MMENGINE_DATA_SAMPLERS,
@@ -56,7 +56,7 @@ RUNNERS = Registry(
     'runner', parent=MMENGINE_RUNNERS, scope='mmcrosscl', locations=['mmcrosscl.engine']
 )
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mmcrosscl', locations=['mmcrosscl.engine'])
-# precision of training, and the handling of NaN and Inf gradients
+# training precision and the handling of NaN/Inf gradients
 OPTIM_WRAPPERS = Registry(
     'optim_wrapper',
     parent=MMENGINE_OPTIM_WRAPPERS,
@@ -75,6 +75,6 @@ VISUALIZERS = Registry(
 )
 
 
-def component_class(registry: Registry, kind: str | type | None) -> type | None:
-    """Return the class that a config's ``type`` names: a name, a name with a scope, or a class."""
-    return registry.get(kind) if isinstance(kind, str) else kind
+def component_class(registry: Registry, name: str | type | None) -> type | None:
+    """Return the class of a config's ``type``: a name, a name with a scope, or already a class."""
+    return registry.get(name) if isinstance(name, str) else name

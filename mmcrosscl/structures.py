@@ -1,4 +1,4 @@
-"""Structures that the data pipeline hands to the model: indices with a seed, and region pairs."""
+"""Data structures that the data pipeline passes to the model: seeded indices and region pairs."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -12,19 +12,19 @@ from torch import Tensor
 
 from mmcrosscl.errors import InputError
 
-# the data field that holds the regions of each view
+# names of the data fields with the regions of each view
 REGION_FIELDS = dict(query='query_regions', key='key_regions')
 REQUIRED_FIELDS = (*REGION_FIELDS.values(), 'paired')
 FEATURE_FIELDS = ('query_features', 'key_features')
-# operations that records written by earlier releases name differently
+# maps former to current names of operations, for records of earlier releases
 RENAMED_OPERATIONS = dict(grey='grayscale')
 
 
 def _keep_position(operator: Callable) -> Callable:
-    """Return an operator of ``int`` whose integer results are indices at the same position."""
+    """Wrap an operator of ``int``: integer results become indices with the same position."""
 
     def method(self: 'SeededIndex', *operands: object) -> object:
-        # int's operators know no NumPy integers, whose own operators would drop the seed
+        # int's operators reject NumPy integers, and NumPy's operators would drop the seed
         operands = [int(x) if isinstance(x, Integral) else x for x in operands]
         result = operator(int(self), *operands)
         if isinstance(result, tuple):
@@ -45,20 +45,22 @@ def _with_integer_operators(cls: type) -> type:
 
 @_with_integer_operators
 class SeededIndex(int):
-    """The index of an image, with the position in the sampler's order that seeds its transforms.
+    """Index of an image, with the seed, epoch and position that seed the image's transforms.
 
-    An index carries its seed because it is all that a persistent worker process receives: the
-    random parameters of an image must depend neither on the worker nor on what the worker loaded
-    before. Wrapper datasets such as ``ConcatDataset`` compute an index into another dataset from
-    the one they receive, so every integer operator keeps seed, epoch and position. ``int(index)``
-    and look-ups in a table of indices, as in :class:`torch.utils.data.Subset`, return a plain
-    ``int``, as does an operator of a NumPy integer on the left.
+    The index carries the seed because a persistent worker process receives only indices. The random
+    parameters of an image must not depend on the worker or on the images that the worker loaded
+    before.
+
+    Every integer operator keeps the seed, epoch and position, because wrapper datasets such as
+    ``ConcatDataset`` compute an index into another dataset from the index that they receive. Three
+    operations return an integer without the seed: ``int(index)``, an operator whose left operand is
+    a NumPy integer, and a look-up in a table of indices, as in :class:`torch.utils.data.Subset`.
 
     Args:
         index (int): Index of the image in the dataset.
         seed (int): Seed of the sampler.
-        epoch (int): Epoch, or 0 where the sampler has none.
-        position (int): Position in the order of the epoch, counted over all ranks.
+        epoch (int): Epoch, or 0 if the sampler does not count epochs.
+        position (int): Position in the sampler's order of the epoch, counted over all ranks.
     """
 
     def __new__(cls, index: int, seed: int, epoch: int, position: int) -> 'SeededIndex':
@@ -70,20 +72,20 @@ class SeededIndex(int):
         return int(self), self.seed, self.epoch, self.position
 
     def at(self, index: int) -> 'SeededIndex':
-        """Return the index of another image at the same position."""
+        """Return the index of another image with the same seed, epoch and position."""
         return SeededIndex(index, self.seed, self.epoch, self.position)
 
     def seed_generators(self) -> None:
-        """Seed NumPy, ``random`` and torch with a function of seed, epoch and position."""
+        """Seed NumPy, ``random`` and torch from the seed, epoch and position."""
         words = np.random.SeedSequence((self.seed, self.epoch, self.position)).generate_state(4)
         np.random.seed(words)
         random.seed(words.tobytes())
-        # torch.manual_seed looks for devices, which takes a tenth of the time for an image
+        # torch.manual_seed also seeds devices, which takes a tenth of an image's loading time
         torch.default_generator.manual_seed(int(words[0]))
 
 
 def _field(name: str, dtype: type) -> property:
-    """Return a typed data field: in MMEngine's pattern the value is stored as ``_name``."""
+    """Return a property for a typed data field, whose value MMEngine stores as ``_name``."""
     stored = f'_{name}'
 
     def read(self: BaseDataElement) -> object:
@@ -99,21 +101,21 @@ def _field(name: str, dtype: type) -> property:
 
 
 class ViewPairSample(DataSample):
-    """The region pairs of one image, and where its two views come from.
+    """Data sample of one image, with its region pairs and the origin of its two views.
 
-    A subclass of MMPretrain's ``DataSample`` with typed data fields, as MMDetection's
-    ``DetDataSample``. Regions are NumPy arrays in host memory: the number of pairs must be known
-    without a wait for the device.
+    The class extends MMPretrain's ``DataSample`` with typed data fields, like MMDetection's
+    ``DetDataSample``. Regions are NumPy arrays in host memory, because the number of pairs must be
+    known without waiting for the device.
 
     **Data fields:**
 
     - query_regions (np.ndarray): (R, 4) float32; x0, y0, x1, y1 in pixels of the query view.
-    - key_regions (np.ndarray): (R, 4) float32; the same places in pixels of the key view.
+    - key_regions (np.ndarray): (R, 4) float32; the same regions in pixels of the key view.
     - paired (np.ndarray): (R,) bool; whether a region lies within both views.
     - photometric (list[Plan], optional): The photometric operations that the training device
       applies to the query view and to the key view.
-    - query_features, key_features (dict[str, Tensor], optional): What
-      :meth:`~mmcrosscl.models.CrossCL.predict` adds for each view: 'global', (feat_dim,), and
+    - query_features, key_features (dict[str, Tensor], optional): Features of each view, which
+      :meth:`~mmcrosscl.models.CrossCL.predict` adds: the global vector 'global', (feat_dim,), and
       a (C, H, W) map per pyramid level.
 
     **Meta information:** img_path, sample_idx, ori_shape, img_shape, flip and crops; see
@@ -129,11 +131,11 @@ class ViewPairSample(DataSample):
 
     @classmethod
     def from_results(cls, results: Mapping, meta_keys: Sequence[str] = ()) -> 'ViewPairSample':
-        """Pack the results of a pipeline that includes ``RegionPairs``.
+        """Create a sample from the results of a pipeline that includes ``RegionPairs``.
 
         Args:
             results (Mapping): The pipeline's results.
-            meta_keys (Sequence[str]): Meta information to keep, where present.
+            meta_keys (Sequence[str]): Meta information to keep. Missing keys are skipped.
 
         Returns:
             ViewPairSample: The regions, the photometric plans if any, and the meta information.
@@ -145,7 +147,7 @@ class ViewPairSample(DataSample):
         for name in REQUIRED_FIELDS:
             if name not in results:
                 raise InputError(
-                    f'the pipeline gives no {name!r}; put mmcrosscl.RegionPairs first, before '
+                    f'the pipeline results have no {name!r}; add mmcrosscl.RegionPairs before '
                     'mmcrosscl.PackViews'
                 )
             setattr(sample, name, results[name])
@@ -160,8 +162,8 @@ class ViewPairSample(DataSample):
     def to_record(self) -> dict:
         """Return the sample as plain values and tensors.
 
-        A checkpoint with the record can be read with ``weights_only=True``. ``sample_idx`` becomes
-        a dict of index, seed, epoch and position if it is a :class:`SeededIndex`. Features are not
+        A checkpoint with the record can be read with ``weights_only=True``. If ``sample_idx`` is a
+        :class:`SeededIndex`, it becomes a dict of index, seed, epoch and position. Features are not
         included.
         """
         return {
@@ -170,7 +172,7 @@ class ViewPairSample(DataSample):
 
     @classmethod
     def from_record(cls, record: Mapping) -> 'ViewPairSample':
-        """Rebuild the sample that :meth:`to_record` returned, in this or an earlier release."""
+        """Rebuild a sample from a record that this or an earlier release returned."""
         sample = cls()
         for name, value in record.items():
             if name in REQUIRED_FIELDS:
@@ -188,15 +190,15 @@ class ViewPairSample(DataSample):
 
 
 def paired_rois(samples: Sequence[BaseDataElement], view: str) -> np.ndarray:
-    """Collect the paired regions of a batch in the form that RoI ops take.
+    """Collect the paired regions of a batch in the format of RoI ops.
 
     Args:
         samples (Sequence[ViewPairSample]): N samples.
         view (str): 'query' or 'key'.
 
     Returns:
-        np.ndarray: (ΣR, 5); index of the sample, then x0, y0, x1, y1 in pixels of the view. The
-        same row is the same region in both views.
+        np.ndarray: (ΣR, 5): index of the sample, then x0, y0, x1, y1 in pixels of the view. A row
+        describes the same region for both views.
 
     Raises:
         InputError: If a sample has no regions.
@@ -204,8 +206,8 @@ def paired_rois(samples: Sequence[BaseDataElement], view: str) -> np.ndarray:
     name = REGION_FIELDS[view]
     if any(name not in sample or 'paired' not in sample for sample in samples):
         raise InputError(
-            f'a data sample has no {name!r} or no "paired"; put mmcrosscl.RegionPairs and '
-            'mmcrosscl.PackViews into the pipeline'
+            f'a data sample has no {name!r} or no "paired"; add mmcrosscl.RegionPairs and '
+            'mmcrosscl.PackViews to the pipeline'
         )
     return np.concatenate(
         [

@@ -1,4 +1,4 @@
-"""Settings of all tests: they run from the project's root, in any number of processes."""
+"""Settings and fixtures of all tests, which run from the root of the repository."""
 
 import os
 import zlib
@@ -14,20 +14,21 @@ ROOT = Path(__file__).parents[1]
 os.chdir(ROOT)
 
 if 'PYTEST_XDIST_WORKER' in os.environ:
-    # the workers share the cores; subprocesses of tests read the variable
+    # The xdist workers share the cores, so each one uses one thread. Subprocesses of tests read the
+    # environment variable.
     torch.set_num_threads(1)
     os.environ['OMP_NUM_THREADS'] = '1'
 
-# test runs at the same time would share a database; a busy machine may exceed any deadline
+# Concurrent test runs would share a database, and a busy machine may exceed any deadline.
 settings.register_profile('same', deadline=None, database=None, derandomize=True)
-# --hypothesis-profile=anew tries other examples in each run
+# --hypothesis-profile=anew tests different examples in each run
 settings.register_profile('anew', deadline=None, database=None)
 settings.load_profile('same')
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The longest first, so that no process is left with one at the end; equally long ones mixed, so
-    # that those which wait for processes run next to those which compute.
+    # The longest tests run first, so that no worker starts a long test at the end. Tests of equal
+    # length are mixed, so that tests that wait for subprocesses run next to tests that compute.
     items.sort(key=_rank)
     if not torch.cuda.is_available():
         skip = pytest.mark.skip(reason='needs a CUDA GPU')
@@ -48,7 +49,7 @@ def seeded() -> None:
 
 @pytest.fixture(scope='session')
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixteen photographs, for the commands and launchers."""
+    """Return a folder with 16 photographs, for tests of commands and launchers."""
     folder = tmp_path_factory.mktemp('data') / 'photos'
     write_demo_photos(folder, count=16)
     return folder

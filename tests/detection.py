@@ -1,4 +1,4 @@
-"""Small labeled sets in the layouts of COCO and VOC, and detection configs that run on them."""
+"""Small labeled datasets in the layouts of COCO and VOC, and detection configs adapted to them."""
 
 import json
 import re
@@ -14,7 +14,7 @@ SIZE = (96, 64)
 
 
 def write_coco(folder: Path, train: int = 4, val: int = 2) -> Path:
-    """Write a COCO 2017 of few images, with boxes as masks, and return its root."""
+    """Write a few images in the layout of COCO 2017, with boxes as masks, and return the root."""
     root = folder / 'coco'
     write_demo_objects(root, train=train, val=val)
     for split in ('train', 'val'):
@@ -31,7 +31,7 @@ def write_coco(folder: Path, train: int = 4, val: int = 2) -> Path:
 
 
 def write_voc(folder: Path, train: int = 4, val: int = 2) -> Path:
-    """Write a VOC 2007 and 2012 of few images, and return the root of both."""
+    """Write a few images in the layout of VOC 2007 and 2012, and return the root."""
     write_demo_objects(folder / 'objects', train=train, val=val)
     root = folder / 'VOCdevkit'
     for year, split, subset in (
@@ -66,12 +66,13 @@ def write_voc(folder: Path, train: int = 4, val: int = 2) -> Path:
 
 
 def shorten(cfg: Config, root: Path, iterations: int = 1) -> None:
-    """Train for few iterations on small images; modifies the config but not its architecture.
+    """Modify a config to train for few iterations on small images, with the same architecture.
 
     Args:
         cfg (Config): Config of a detector for COCO or VOC, modified in place.
         root (Path): Root of the data, made by :func:`write_coco` or :func:`write_voc`.
-        iterations (int): Length of a schedule in iterations; one in epochs becomes one epoch.
+        iterations (int): Length of an iteration-based schedule. An epoch-based schedule becomes one
+            epoch long.
     """
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         cfg[name].update(num_workers=0, persistent_workers=False)
@@ -85,7 +86,7 @@ def shorten(cfg: Config, root: Path, iterations: int = 1) -> None:
     for hook in cfg.get('custom_hooks') or []:
         if 'interval' in hook:
             hook.interval = iterations
-    # the proposals of a random head take time
+    # a randomly initialized head has many proposals, which take time
     if 'rpn' in cfg.model.test_cfg and cfg.model.test_cfg.rpn:
         cfg.model.test_cfg.rpn.update(nms_pre=20, max_per_img=10)
         stages = cfg.model.train_cfg.rcnn
@@ -96,7 +97,7 @@ def shorten(cfg: Config, root: Path, iterations: int = 1) -> None:
 
 
 def _shrink(node: object, root: Path) -> object:
-    """Return settings with small images and with paths below ``root``."""
+    """Return the settings with small image sizes and with data paths below ``root``."""
     if isinstance(node, dict):
         node = {name: _shrink(value, root) for name, value in node.items()}
         if node.get('type') in ('Resize', 'RandomResize', 'RandomChoiceResize'):

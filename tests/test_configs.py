@@ -1,4 +1,4 @@
-"""Pre-training configs: they build, say what is published, and are the same in both styles."""
+"""Pre-training configs build, match the published recipes, and are equal in both config styles."""
 
 import re
 from ast import literal_eval
@@ -27,7 +27,7 @@ def photos(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', ENTRIES, ids=lambda path: path.stem)
-def test_every_entry_config_makes_a_training_batch_and_a_model(path, photos):
+def test_every_entry_config_builds_a_dataset_and_a_model(path, photos):
     cfg = Config.fromfile(path)
     init_default_scope(cfg.default_scope)
     cfg.train_dataloader.dataset.update(data_root=str(photos), data_prefix='')
@@ -36,12 +36,12 @@ def test_every_entry_config_makes_a_training_batch_and_a_model(path, photos):
     size = 96 if 'demo' in path.stem else 224
     assert [tuple(view.shape) for view in sample['inputs']] == [(size, size, 3)] * 2
     assert sample['data_samples'].query_regions.shape == (36, 4)
-    assert build_model(repr(cfg.model)).queue.keys.shape == (cfg.model.queue_len, 128)
+    assert build_model(repr(cfg.model)).queue.keys.shape == (cfg.model.queue.length, 128)
 
 
 @cache
 def build_model(settings):
-    """Build a model from the text of its settings; most configs have the same."""
+    """Build a model from the text of its settings, once for all configs that share the settings."""
     return MODELS.build(ConfigDict(literal_eval(settings)))
 
 
@@ -78,14 +78,14 @@ def test_the_model_is_the_published_one():
     ]
     assert model.head.loss_module.temperature == 0.2
     assert model.queue.keys.shape == (65536, 128)
-    assert model.backbone.layer2[0].conv2.stride == (2, 2)  # the 3×3, not the 1×1
+    assert model.backbone.layer2[0].conv2.stride == (2, 2)  # the 3×3 convolution, not the 1×1
     assert not any(hasattr(m, 'bn') for m in model.neck.lateral_convs.values())
     with_norm = Config.fromfile('configs/crosscl/r50-fpn-bn_8xb32_in1k.py')
     with_norm = build_model(repr(with_norm.model))
     assert all(hasattr(m, 'bn') for m in with_norm.neck.lateral_convs.values())
 
 
-def test_the_steps_of_the_views_are_in_the_published_order():
+def test_the_pipeline_has_the_published_order():
     pipeline = Config.fromfile('configs/crosscl/r50_8xb32.py').train_pipeline
     assert [step.type.rpartition('.')[2] for step in pipeline] == [
         'LoadImage', 'TwoCrops', 'RandomGaussianBlur', 'RandomColorJitter', 'RandomGrayscale',
@@ -93,7 +93,7 @@ def test_the_steps_of_the_views_are_in_the_published_order():
     ]  # fmt: skip
 
 
-def test_the_fast_config_leaves_colors_to_the_device_and_trains_in_bfloat16(tmp_path):
+def test_the_fast_config_has_photometric_operations_on_the_device_and_bfloat16(tmp_path):
     cfg = tiny_config(tmp_path, workers=1, config='configs/crosscl/r50_8xb32-fast_in1k.py')
     runner = build_runner(cfg)
     seen = []
@@ -131,7 +131,7 @@ def test_names_follow_the_rule_of_the_metafiles(path):
         assert re.fullmatch(rf'{WORDS}_r50(_{WORDS})*_({WORDS})_(coco|voc0712)', path.stem)
         assert cfg.train_dataloader.dataset.type != 'CocoDataset' or path.stem.endswith('_coco')
         return
-    # the entry config omits its data
+    # the name of r50_8xb32 omits the dataset
     rule = rf'r50(-{WORDS})?_8xb(?P<batch>\d+)(-{WORDS})?(_(in1k|coco|folder))?'
     fields = re.fullmatch(rule, path.stem)
     loader = cfg.train_dataloader or cfg.test_dataloader
@@ -140,7 +140,7 @@ def test_names_follow_the_rule_of_the_metafiles(path):
         assert int(epochs[1]) == cfg.train_cfg.max_epochs
 
 
-def test_every_text_config_has_a_module_of_its_name():
+def test_every_text_config_has_a_module_with_its_name():
     modules = [path.stem for path in PURE.glob('[!_]*.py')]
     assert sorted(modules) == sorted(path.stem.replace('-', '_') for path in ENTRIES)
 
@@ -150,20 +150,20 @@ def read_both(path):
 
 
 @pytest.mark.parametrize('path', ENTRIES, ids=lambda path: path.stem)
-def test_both_styles_say_the_same(path):
+def test_both_styles_have_the_same_settings(path):
     text, pure = read_both(path)
     assert text.to_dict() == pure.to_dict()
     assert text.pretty_text == pure.pretty_text
 
 
 def plain(component):
-    """Return a component's type and the settings that can be compared."""
+    """Return a component's type and those settings that can be compared by value."""
     types = (bool, int, float, str, list, tuple, type(None))
     return type(component), {k: v for k, v in vars(component).items() if isinstance(v, types)}
 
 
 def describe(cfg, photos, work_dir):
-    """Build everything from a config, at a small size, and list types and settings."""
+    """Build all components of a config at a small size, and return their types and settings."""
     cfg.merge_from_dict(TINY)
     cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
     cfg.train_dataloader.batch_size //= 8
@@ -185,13 +185,13 @@ def describe(cfg, photos, work_dir):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', ENTRIES, ids=lambda path: path.stem)
-def test_both_styles_build_the_same(path, photos, tmp_path):
+def test_both_styles_build_the_same_components(path, photos, tmp_path):
     text, pure = (describe(cfg, photos, tmp_path) for cfg in read_both(path))
     assert text == pure
 
 
-def test_a_change_shows_in_what_is_built(photos, tmp_path):
-    """Or the comparison of both styles would show nothing."""
+def test_a_changed_setting_changes_the_built_components(photos, tmp_path):
+    """Otherwise, the comparison of both styles would not detect a difference."""
     text, pure = read_both(Path('configs/crosscl/r50_8xb32.py'))
     pure.model.momentum = 0.5
     pure.train_pipeline[1].scale = 32
@@ -212,14 +212,14 @@ from mmcrosscl.models import CrossCL
 with read_base():
     from mmcrosscl.configs.crosscl.r50_8xb32 import *
 
-model.update(type=CrossCL, queue_len=8)
+model.update(type=CrossCL, queue=dict(length=8))
 model.backbone.update(depth=18)
 train_pipeline[1].update(scale=64)
 train_dataloader.dataset.update(pipeline=train_pipeline)
 """
 
 
-def test_a_pure_python_config_changes_its_base_and_is_dumped(tmp_path):
+def test_a_pure_python_config_overrides_its_base_and_is_dumped(tmp_path):
     (tmp_path / 'mine.py').write_text(MINE)
     cfg = Config.fromfile(tmp_path / 'mine.py')
     base = Config.fromfile('configs/crosscl/r50_8xb32.py')
@@ -230,5 +230,5 @@ def test_a_pure_python_config_changes_its_base_and_is_dumped(tmp_path):
     dumped = Config.fromfile(tmp_path / 'dumped.py')
     assert dumped.to_dict() == cfg.to_dict()
     assert dumped.model.type == 'mmcrosscl.models.CrossCL' and dumped.model.backbone.depth == 18
-    # the base is as it was
+    # the base config is unchanged
     assert Config.fromfile(PURE / 'r50_8xb32.py').to_dict() == base.to_dict()

@@ -1,4 +1,4 @@
-"""Every detection config loads, starts from a checkpoint, trains and tests."""
+"""Every detection config loads a checkpoint, trains and is tested."""
 
 import json
 import subprocess
@@ -43,8 +43,8 @@ def data(tmp_path_factory):
     return dict(coco=coco, voc0712=write_voc(folder, train=2, val=1))
 
 
-class Look(Hook):
-    """Keeps the weights before training, and the metrics of the evaluation at its end."""
+class Recorder(Hook):
+    """Hook that records the weights before training and the metrics of the last evaluation."""
 
     def before_train(self, runner):
         self.state = {k: v.clone() for k, v in runner.model.state_dict().items()}
@@ -61,12 +61,12 @@ def read(name, data, work_dir, **changes):
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_it_starts_from_the_checkpoint_and_trains_and_tests(name, pretrained, data, tmp_path):
+def test_a_detector_loads_the_checkpoint_trains_and_is_tested(name, pretrained, data, tmp_path):
     path, state = pretrained
     cfg = read(name, data, tmp_path, pretrained=str(path))
     runner = build_runner(cfg)
-    look = Look()
-    runner.register_hook(look, priority='VERY_LOW')
+    recorder = Recorder()
+    runner.register_hook(recorder, priority='VERY_LOW')
     runner.train()
 
     c4 = '_c4_' in name
@@ -79,11 +79,11 @@ def test_it_starts_from_the_checkpoint_and_trains_and_tests(name, pretrained, da
         if c4:
             target = source.replace('backbone.layer4', 'roi_head.shared_head.layer4')
         elif name.startswith(FROM_C3):
-            for place in (1, 2, 3):
-                target = target.replace(f'convs.{place}.conv', f'convs.{place - 1}.conv', 1)
+            for level in (1, 2, 3):
+                target = target.replace(f'convs.{level}.conv', f'convs.{level - 1}.conv', 1)
                 if target != source:
                     break
-        assert torch.equal(look.state[target], state[source]), target
+        assert torch.equal(recorder.state[target], state[source]), target
     # all layers are trained
     after = runner.model.state_dict()
     frozen = [n for n, p in runner.model.named_parameters() if not p.requires_grad]
@@ -93,8 +93,8 @@ def test_it_starts_from_the_checkpoint_and_trains_and_tests(name, pretrained, da
     if c4:
         log = next(tmp_path.glob('*/*.log')).read_text()
         assert 0 < log.find('Finish Precise BN, BN stats updated') < log.find('Iter(val)')
-    # it was tested; an untrained one-stage head detects nothing to measure
-    assert look.metrics or '_r50_fpn' in name and 'rcnn' not in name
+    # the detector was tested; an untrained one-stage head detects nothing, so it has no metrics
+    assert recorder.metrics or '_r50_fpn' in name and 'rcnn' not in name
 
 
 def schedule(name):
@@ -108,7 +108,7 @@ def schedule(name):
     return cfg.train_cfg.max_iters, steps.milestones, warm_up.end, optimizer.lr, optimizer
 
 
-def test_the_published_recipes():
+def test_the_schedules_are_the_published_ones():
     *one, optimizer = schedule('mask-rcnn_r50_fpn_1x_coco')
     assert one == [90000, [60000, 80000], 1000, 0.02]
     assert (optimizer.momentum, optimizer.weight_decay) == (0.9, 2.5e-5)
@@ -130,7 +130,7 @@ def test_the_published_recipes():
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_colors_and_strides_are_those_of_pre_training(name):
+def test_normalization_and_strides_match_pre_training(name):
     model = Config.fromfile(FOLDER / f'{name}.py').model
     expected = Config.fromfile('configs/crosscl/r50_8xb32.py').model.data_preprocessor
     preprocessor = model.data_preprocessor
@@ -141,7 +141,7 @@ def test_colors_and_strides_are_those_of_pre_training(name):
         assert part.style == 'pytorch' and part.norm_cfg.type == 'SyncBN' and not part.norm_eval
 
 
-def test_mmdetections_script_lists_the_images_of_the_low_label_configs(tmp_path):
+def test_mmdetections_script_writes_the_annotations_of_the_low_label_configs(tmp_path):
     coco = write_coco(tmp_path, train=100, val=1)
     script = Path(get_installed_path('mmdet'), '.mim/tools/misc/split_coco.py')
     words = f'--data-root {coco} --out-dir {coco}/semi_anns --fold 1'
@@ -153,7 +153,7 @@ def test_mmdetections_script_lists_the_images_of_the_low_label_configs(tmp_path)
         assert percent / 2 < len(listed['images']) <= percent and listed['annotations']
 
 
-def test_a_checkpoint_that_is_not_there_is_an_error_before_training(data, tmp_path):
+def test_a_missing_checkpoint_is_an_error_before_training(data, tmp_path):
     cfg = read('retinanet_r50_fpn_1x_coco', data, tmp_path)
     with pytest.raises(InputError, match='checkpoint work_dirs/r50_8xb32/epoch_200.pth does not'):
         build_runner(cfg).train()

@@ -1,4 +1,4 @@
-"""Files that run a command when they are unpickled: refused wherever a checkpoint is read."""
+"""Files that run a command when they are unpickled are refused wherever a checkpoint is read."""
 
 from contextlib import suppress
 from pickle import UnpicklingError
@@ -20,7 +20,7 @@ from tests.engine import runs
 
 @HOOKS.register_module()
 class LoadWithin(Hook):
-    """Loads a checkpoint during a run, as a model or another project does."""
+    """Loads a checkpoint during a run, like the code of a model or of another project."""
 
     def __init__(self, path: str, loader: str) -> None:
         self.path, self.loader = path, loader
@@ -30,7 +30,7 @@ class LoadWithin(Hook):
             load_checkpoint(runner.model, self.path)
             return
         try:
-            # even if the caller asks for unpickling, as many do
+            # many callers set weights_only=False, which must have no effect
             torch.load(self.path, weights_only=False)
         except UnpicklingError as error:
             raise InputError(f'checkpoint {self.path} holds code ({error})') from error
@@ -43,7 +43,7 @@ def sign(tmp_path):
 
 @pytest.fixture
 def hostile(tmp_path, sign):
-    """A checkpoint that does all that one of training does, and more."""
+    """A complete training checkpoint that also runs a command when it is unpickled."""
     cfg = runs.tiny_run(tmp_path / 'run', length=1)
     build_runner(cfg).train()
     path = tmp_path / 'run/work/epoch_1.pth'
@@ -96,18 +96,18 @@ WAYS = [resume, resume_newest, load_from, init_cfg, pretrained_hook, mmengine_lo
 
 @pytest.mark.slow
 @pytest.mark.parametrize('way', WAYS, ids=[way.__name__ for way in WAYS])
-def test_no_way_in_runs_it_unless_told_to(tmp_path, hostile, sign, way):
+def test_no_entry_point_runs_the_command_unless_the_config_trusts_it(tmp_path, hostile, sign, way):
     cfg = runs.tiny_run(tmp_path / 'run', length=2)
     cfg.work_dir = str(tmp_path / 'other')
     with pytest.raises(InputError, match=r'epoch_1.pth holds code \('):
         way(cfg, hostile)
     assert not sign.exists()
 
-    # it is hostile indeed
+    # the command runs if the file is trusted, so the file is indeed hostile
     cfg = runs.tiny_run(tmp_path / 'run', length=2)
     cfg.work_dir = str(tmp_path / 'other')
     cfg.trust_checkpoints = True
-    # what comes after the reading does not matter
+    # only the reading matters; the run may fail later
     with suppress(InputError):
         way(cfg, hostile)
     assert sign.exists()
@@ -129,7 +129,7 @@ def commands(tmp_path, hostile):
 
 
 @pytest.mark.parametrize('name', ['train', 'test', 'convert', 'replay'])
-def test_commands_refuse_it_in_a_sentence(tmp_path, hostile, sign, name, monkeypatch, capsys):
+def test_commands_refuse_it_with_one_sentence(tmp_path, hostile, sign, name, monkeypatch, capsys):
     monkeypatch.setenv('LOCAL_RANK', '0')
     words = commands(tmp_path, hostile)[name]
     capsys.readouterr()
@@ -139,8 +139,8 @@ def test_commands_refuse_it_in_a_sentence(tmp_path, hostile, sign, name, monkeyp
     assert not sign.exists()
 
 
-def test_a_resume_runs_no_config_of_the_checkpoint(tmp_path, sign):
-    """MMEngine reads ``meta['config']``, which is Python."""
+def test_resuming_does_not_run_the_config_in_the_checkpoint(tmp_path, sign):
+    """MMEngine's own resume executes ``meta['config']``, which is Python code."""
     cfg = runs.tiny_run(tmp_path, length=1)
     build_runner(cfg).train()
     path = tmp_path / 'work/epoch_1.pth'
@@ -154,17 +154,19 @@ def test_a_resume_runs_no_config_of_the_checkpoint(tmp_path, sign):
 
 
 @pytest.mark.parametrize('name', ['../secret.png', '/etc/secret.png', 'a/../../secret.png'])
-def test_an_image_list_leads_nowhere_else(tmp_path, name):
+def test_an_image_list_cannot_lead_out_of_the_folder(tmp_path, name):
     (tmp_path / 'photos').mkdir()
     (tmp_path / 'list.txt').write_text(f'a.png\n{name}\n')
-    with pytest.raises(InputError, match='names .*secret.png, which is not below .*photos; name'):
+    with pytest.raises(
+        InputError, match='contains .*secret.png, which is not below .*photos; list'
+    ):
         UnlabeledDataset(
             data_root=str(tmp_path), data_prefix='photos', ann_file='list.txt', pipeline=[]
         )
 
 
-def test_last_checkpoint_leads_nowhere_else(tmp_path, hostile, sign):
-    """MMEngine follows the path in this file, wherever it leads."""
+def test_last_checkpoint_cannot_lead_out_of_the_work_dir(tmp_path, hostile, sign):
+    """MMEngine follows any path in the file ``last_checkpoint``."""
     work = tmp_path / 'other'
     work.mkdir()
     (work / 'last_checkpoint').write_text(str(hostile))

@@ -1,4 +1,4 @@
-"""Training on the demo's photographs learns, and an untrained network shows no learning."""
+"""Training on the demo photographs improves the losses, and an untrained network does not."""
 
 import pytest
 from mmengine.config import Config
@@ -21,10 +21,10 @@ def photos(tmp_path_factory):
 
 
 def run(photos, work_dir, iterations, lr):
-    """Train the demo's model at a quarter of its width; return losses and accuracies.
+    """Train the demo model at a quarter of its width, and return losses and accuracies.
 
-    Each is a pair of means over the terms: in the first window, and in the last four windows, of 10
-    iterations.
+    Each value is a pair of means over the terms: the mean of the first 10 iterations, and the mean
+    of the last 40 iterations.
     """
     cfg = Config.fromfile('configs/crosscl/r18_demo.py')
     cfg.train_dataloader.dataset.data_root = str(photos)
@@ -68,7 +68,7 @@ def test_loss_falls_and_regional_accuracy_rises(photos, tmp_path):
     assert measured['cross-stage accuracy'][1] > 8
 
 
-def test_an_untrained_network_shows_neither(photos, tmp_path):
+def test_an_untrained_network_does_not_improve(photos, tmp_path):
     measured = run(photos, tmp_path, 50, lr=0.0)
     assert measured['loss'][1] == pytest.approx(measured['loss'][0], abs=0.15)
     assert measured['accuracy'][1] == pytest.approx(measured['accuracy'][0], abs=4)

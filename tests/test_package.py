@@ -1,4 +1,4 @@
-"""The package: its requirements, its registries' names, its errors."""
+"""Requirements, registered components and error messages of the package."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from mmcrosscl import dependencies
 from mmcrosscl.errors import BrokenImageError, InputError, sentence
 
 
-def test_a_wrong_version_is_named_with_the_fix(monkeypatch):
+def test_an_unsupported_version_is_reported_with_the_fix(monkeypatch):
     real = metadata.version
     monkeypatch.setattr(
         metadata, 'version', lambda name: '1.0.0' if name == 'onedl-mmdetection' else real(name)
@@ -19,7 +19,7 @@ def test_a_wrong_version_is_named_with_the_fix(monkeypatch):
         dependencies.check_requirements()
 
 
-def test_a_missing_package_is_named_with_the_fix(monkeypatch):
+def test_a_missing_package_is_reported_with_the_fix(monkeypatch):
     def version(name):
         raise metadata.PackageNotFoundError(name)
 
@@ -28,14 +28,14 @@ def test_a_missing_package_is_named_with_the_fix(monkeypatch):
         dependencies.check_requirements()
 
 
-def test_mmcv_without_ops_is_named_with_the_fix(monkeypatch):
+def test_mmcv_without_ops_is_reported_with_the_fix(monkeypatch):
     monkeypatch.setattr(dependencies, 'has_compiled_ops', lambda: False)
     with pytest.raises(ImportError, match='without its compiled ops'):
         dependencies.check_requirements()
 
 
-def test_components_are_refused_where_a_package_is_missing(tmp_path):
-    """The package imports; the first component that is looked up checks what it needs."""
+def test_importing_a_component_fails_if_a_package_is_missing(tmp_path):
+    """``import mmcrosscl`` succeeds, and the import of a component raises the error."""
     code = (
         'import sys; sys.modules["mmdet"] = None\n'
         'from importlib import metadata\n'
@@ -57,7 +57,7 @@ def test_components_are_refused_where_a_package_is_missing(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain', 'mmdet'])
-def test_components_resolve_from_other_projects_without_an_import(scope):
+def test_other_projects_resolve_components_without_an_import(scope):
     code = (
         f'from {scope}.registry import DATASETS, HOOKS, MODELS, TRANSFORMS\n'
         'for registry, name in ((MODELS, "CrossCL"), (MODELS, "CrossCLNeck"),\n'
@@ -75,7 +75,7 @@ def test_components_resolve_from_other_projects_without_an_import(scope):
     subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
 
 
-def test_sentence_is_the_message_without_a_worker_traceback():
+def test_sentence_returns_the_message_without_the_worker_traceback():
     assert sentence(InputError('x is 3; it must be 4')) == 'x is 3; it must be 4'
     broken = BrokenImageError('a.jpg', 'OSError: image file is truncated')
     assert sentence(broken) == 'cannot read image a.jpg: OSError: image file is truncated'

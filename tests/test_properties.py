@@ -1,4 +1,4 @@
-"""Any input gives what the docstrings promise, or an error of one sentence."""
+"""Any input returns the documented result or raises an error of one sentence."""
 
 import io
 import re
@@ -31,7 +31,7 @@ from tests.checkpoints.makers import crosscl
 SIDES = st.integers(1, 90)
 SEEDS = st.integers(0, 2**32 - 1)
 PROBS = st.floats(0, 1)
-# what people write into configs: of the type, and mostly out of range
+# config values of the correct type, most of which are out of range
 NUMBERS = st.one_of(
     st.integers(-3, 300), st.floats(-2, 2), st.sampled_from([0, -0.0, 1e-9, 1e9, -1e9])
 )
@@ -62,14 +62,14 @@ def full_pipeline(scale, probs, on_device):
     probs=st.tuples(PROBS, PROBS, PROBS, PROBS),
     on_device=st.booleans(),
 )
-def test_any_image_makes_two_views_and_regions_within_them(
+def test_any_image_yields_two_views_with_regions_inside(
     height, width, scale, seed, probs, on_device
 ):
     samples = []
     for position in range(2):
-        place = SeededIndex(0, seed, 0, position)
-        place.seed_generators()
-        results = dict(img=image(height, width, seed), img_path='x', sample_idx=place)
+        index = SeededIndex(0, seed, 0, position)
+        index.seed_generators()
+        results = dict(img=image(height, width, seed), img_path='x', sample_idx=index)
         for transform in full_pipeline(scale, probs, on_device):
             results = transform(results)
         samples.append(results)
@@ -100,14 +100,14 @@ def test_any_image_makes_two_views_and_regions_within_them(
     changes=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=4),
     cut=st.floats(0, 1),
 )
-def test_a_changed_file_is_an_image_or_broken(
+def test_a_changed_file_is_decoded_or_reported_as_broken(
     tmp_path_factory, kind, height, width, seed, changes, cut
 ):
     buffer = io.BytesIO()
     Image.fromarray(image(height, width, seed)).save(buffer, kind)
     content = bytearray(buffer.getvalue())
-    for place, value in changes:
-        content[int(place * len(content))] = value
+    for fraction, value in changes:
+        content[int(fraction * len(content))] = value
     if changes and cut > 0.7:
         content = content[: int(cut * len(content))]
     path = tmp_path_factory.mktemp('fuzz') / 'x.jpg'
@@ -147,8 +147,8 @@ COMPONENTS = {
 
 @settings(max_examples=400)
 @given(name=st.sampled_from(sorted(COMPONENTS)), value=NUMBERS)
-def test_a_setting_is_taken_or_named_in_a_sentence(name, value):
-    """And what takes it works with it: no setting fails in the middle of the night."""
+def test_a_setting_works_or_raises_an_error_of_one_sentence(name, value):
+    """A component that accepts a setting also runs with it, so no setting fails during training."""
     try:
         component = COMPONENTS[name](value)
     except InputError as error:
@@ -176,7 +176,7 @@ NEGATIVES = st.sampled_from(['queue', 'all_ranks', 'own_rank', 'none', ''])
         max_size=4,
     )
 )
-def test_terms_are_taken_or_named_in_a_sentence(terms):
+def test_terms_work_or_raise_an_error_of_one_sentence(terms):
     try:
         head = CrossCLHead(
             terms=terms,
@@ -198,8 +198,8 @@ def weights():
 @pytest.mark.slow
 @settings(max_examples=200)
 @given(data=st.data(), to=st.sampled_from(TARGETS))
-def test_a_changed_checkpoint_is_converted_completely_or_named_in_a_sentence(data, to):
-    """Weights that are missing, doubled, renamed, of another shape or none at all."""
+def test_a_changed_checkpoint_is_converted_or_raises_an_error_of_one_sentence(data, to):
+    """Weights are missing, duplicate, renamed, of another shape or not tensors."""
     state = dict(weights())
     names = sorted(state)
     for _ in range(data.draw(st.integers(1, 4))):

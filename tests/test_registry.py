@@ -1,4 +1,4 @@
-"""Registries of mmcrosscl in MMEngine's tree."""
+"""Registries of mmcrosscl in MMEngine's registry tree."""
 
 import importlib
 
@@ -16,7 +16,7 @@ NAMES = [
 
 
 class Probe:
-    """Component of a test."""
+    """Component that the test registers."""
 
 
 def test_metrics_and_visualizers_have_registries():

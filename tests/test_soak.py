@@ -1,4 +1,4 @@
-"""A long run grows in nothing: `make soak`."""
+"""A long run does not leak memory, files, threads or processes. `make soak` runs it."""
 
 import json
 
@@ -11,7 +11,7 @@ ITERATIONS, EVERY = 2000, 20
 
 
 def slope(measured: list[dict], name: str) -> float:
-    """Growth over 1,000 iterations, by least squares, of the latter three quarters."""
+    """Return the growth per 1,000 iterations: a least-squares fit to the last three quarters."""
     later = measured[len(measured) // 4 :]
     x = [entry['iteration'] / 1000 for entry in later]
     return float(np.polyfit(x, [entry[name] for entry in later], 1)[0])
@@ -30,20 +30,20 @@ def soak(folder, iterations):
 
 
 @pytest.mark.soak
-def test_two_thousand_iterations_grow_in_nothing(tmp_path):
+def test_two_thousand_iterations_do_not_leak(tmp_path):
     measured = soak(tmp_path, ITERATIONS)
     assert len(measured) == ITERATIONS // EVERY
     for name in ('megabytes', 'files', 'threads', 'processes'):
         first, last = measured[len(measured) // 4][name], measured[-1][name]
         print(
             f'{name}: {first:.5g} after {ITERATIONS // 4} iterations, {last:.5g} after '
-            f'{ITERATIONS}; {slope(measured, name):+.3g} in a thousand'
+            f'{ITERATIONS}; {slope(measured, name):+.3g} per 1,000 iterations'
         )
     assert slope(measured, 'megabytes') < 20
     for name in ('files', 'threads', 'processes'):
         assert abs(slope(measured, name)) < 0.5
 
 
-def test_the_slope_sees_what_grows():
-    grows = [dict(iteration=i, megabytes=900 + i / 40) for i in range(0, 2000, 20)]
-    assert slope(grows, 'megabytes') == pytest.approx(25)
+def test_the_slope_detects_growth():
+    growing = [dict(iteration=i, megabytes=900 + i / 40) for i in range(0, 2000, 20)]
+    assert slope(growing, 'megabytes') == pytest.approx(25)

@@ -61,7 +61,7 @@ def test_unary_operators_and_modular_powers_keep_the_position():
     assert key(pow(SeededIndex(7, 1, 2, 3), 2, 5)) == (4, 1, 2, 3)
 
 
-def test_what_is_not_an_integer_is_what_int_gives():
+def test_other_results_equal_the_results_of_int():
     index = SeededIndex(7, 1, 2, 3)
     assert index / 2 == 3.5 and index + 0.5 == 7.5 and 0.5 + index == 7.5 and index**-1 == 1 / 7
     assert 'ab' * index == 'ab' * 7 and np.arange(9)[index] == 7
@@ -113,7 +113,7 @@ def test_fields_are_typed():
     assert sample.regions('key') is sample.key_regions
 
 
-def test_a_sample_is_copied_moved_and_pickled_with_its_regions():
+def test_copies_and_pickles_of_a_sample_keep_its_regions():
     sample = packed(SeededIndex(5, 1, 2, 3))
     for copy in (sample.clone(), sample.to('cpu'), pickle.loads(pickle.dumps(sample))):
         assert_same(copy, sample)
@@ -145,7 +145,7 @@ def test_a_record_is_read_with_weights_only_and_rebuilds_the_sample(index, on_de
     assert rebuilt.to_record().keys() == record.keys()
 
 
-def test_a_record_has_plain_numbers_and_no_features():
+def test_a_record_has_plain_numbers_but_no_features():
     sample = packed(np.int64(5))
     sample.query_features = sample.key_features = dict(p4=torch.zeros(2, 3, 3))
     record = sample.to_record()
@@ -198,11 +198,11 @@ def test_paired_rois_are_the_paired_regions_with_the_index_of_their_sample():
 
 
 @pytest.mark.parametrize('name', ['query_regions', 'key_regions', 'paired'])
-def test_samples_without_regions_are_named(name):
+def test_samples_without_regions_raise_an_error(name):
     sample = make_sample(64)
     delattr(sample, name)
     view = 'key' if name == 'key_regions' else 'query'
     with pytest.raises(InputError, match=f'no \'{view}_regions\' or no "paired".*RegionPairs'):
         paired_rois([sample], view)
-    with pytest.raises(InputError, match=f"no '{name}'; put mmcrosscl.RegionPairs first"):
+    with pytest.raises(InputError, match=f"no '{name}'; add mmcrosscl.RegionPairs before"):
         ViewPairSample.from_results(sample.to_dict())

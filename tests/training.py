@@ -1,4 +1,4 @@
-"""One factory of tiny training configs, which run in a second."""
+"""Factory of tiny training configs that run in a second."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ CONFIG = 'configs/crosscl/r50_8xb32_folder.py'
 # 2.11 (strided 1×1 convolution, channels-last, several threads) writes beyond its buffer.
 TINY = dict(
     model=dict(
-        queue_len=20,
+        queue=dict(length=20),
         backbone=dict(depth=18, base_channels=16, stem_channels=16),
         neck=dict(in_channels=[32, 64, 128], hid_channels=16, out_channels=8, feat_dim=8),
     ),
@@ -24,7 +24,7 @@ TINY = dict(
 def tiny_config(
     folder: Path, epochs: int = 1, images: int = 8, workers: int = 0, config: str = CONFIG
 ) -> Config:
-    """Return a config on few photographs with views of 64 pixels; writes to folder/work."""
+    """Return a config for a few photographs and views of 64 pixels, with work dir folder/work."""
     if not (folder / 'photos').exists():
         write_demo_photos(folder / 'photos', count=images)
     cfg = Config.fromfile(config)
@@ -36,12 +36,12 @@ def tiny_config(
     cfg.train_dataloader.dataset.pipeline[1].scale = 64
     cfg.train_cfg.max_epochs = epochs
     cfg.work_dir = str(folder / 'work')
-    # formatting a config for the log takes a tenth of a second, several times in a run
+    # not formatted, because a run formats the config several times, a tenth of a second each
     return Config(cfg.to_dict(), filename=cfg.filename, format_python_code=False)
 
 
 def tiny_options(photos: Path) -> list[str]:
-    """Return the same settings as KEY=VALUE for `--cfg-options`, without worker processes."""
+    """Return TINY as KEY=VALUE for `--cfg-options`, with views of 64 pixels and no workers."""
     loader = dict(batch_size=4, num_workers=0, dataset=dict(data_root=str(photos)))
     settings = dict(TINY, train_dataloader=loader)
     options = [f'{name}={value}' for name, value in _flat(settings)]

@@ -1,4 +1,4 @@
-"""Measure the loader, the loss, the step and the communication against plain implementations."""
+"""Compare the data loader, loss, training step and communication with plain implementations."""
 
 import argparse
 import io
@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 try:
-    # packages print messages when they are imported
+    # some packages print messages when they are imported
     with redirect_stdout(io.StringIO()):
         from benchmarks import comm, harness, loader, loss, step
 except ImportError as error:
@@ -21,14 +21,18 @@ PARTS = ('loader', 'loss', 'step', 'comm')
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('part', choices=[*PARTS, 'all'])
+    parser.add_argument('part', choices=[*PARTS, 'all'], help='part to measure')
     parser.add_argument(
-        '--rounds', type=int, default=7, help='times that each is measured; default 7'
+        '--rounds', type=int, default=7, help='number of measured runs per variant (default: 7)'
     )
     parser.add_argument(
-        '--compile', action='store_true', help='step: also with torch.compile, which takes minutes'
+        '--compile',
+        action='store_true',
+        help='step: also measure with torch.compile, which takes minutes to compile',
     )
-    parser.add_argument('--small', action='store_true', help='tiny sizes, to check that it runs')
+    parser.add_argument(
+        '--small', action='store_true', help='use tiny sizes, to check that the benchmark runs'
+    )
     return parser.parse_args()
 
 
@@ -53,7 +57,7 @@ def report(part: str, rounds: int, small: bool, compiled: bool) -> str:
 def main() -> None:
     args = parse_args()
     if args.rounds < 1:
-        sys.exit(f'error: --rounds is {args.rounds}; give at least 1')
+        sys.exit(f'error: --rounds is {args.rounds}; pass at least 1')
     print(f'{harness.machine()}\n')
     for part in PARTS if args.part == 'all' else [args.part]:
         print(report(part, args.rounds, args.small, args.compile), flush=True)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# OpenMMLab's name for `mmcrosscl train CONFIG --gpus N`: one process per GPU, or several on a CPU.
+# Run `mmcrosscl train CONFIG --gpus N`, which starts one process per GPU, or N processes on a CPU:
 #   tools/dist_train.sh CONFIG PROCESSES_PER_MACHINE [arguments of mmcrosscl train]
-# Several machines: run it on each, with NNODES, MASTER_ADDR and PORT set.
+# For several machines, run the same command on each, with NNODES, MASTER_ADDR and PORT set in the
+# environment. OpenMMLab projects use the same script name.
 set -euo pipefail
 if [ $# -lt 2 ]; then
   echo "usage: $0 CONFIG PROCESSES_PER_MACHINE [arguments of mmcrosscl train]" >&2

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # Train on a Slurm cluster, one task per GPU:
 #   tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of mmcrosscl train]
-# GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (8) and SRUN_ARGS are taken from the environment.
-# On SIGUSR1 or SIGTERM a checkpoint is saved and the job is requeued: by Slurm within sbatch, else
-# by another srun. It resumes from that checkpoint. Slurm sends the signal GRACE (120) seconds
-# before the time limit; within sbatch, ask sbatch for it: --signal=USR1@120 --requeue.
+# Environment variables, with their defaults: GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (8),
+# GRACE (120) and SRUN_ARGS (none).
+# On SIGUSR1 or SIGTERM, training saves a checkpoint and exits. The script then starts srun again
+# with --resume. In an sbatch job, the script requeues the job instead, and the job resumes from the
+# checkpoint.
+# Slurm sends SIGUSR1 GRACE seconds before the time limit. In an sbatch job, pass
+# --signal=USR1@120 --requeue to sbatch.
 set -uo pipefail
 if [ $# -lt 4 ]; then
   echo "usage: $0 PARTITION JOB_NAME CONFIG WORK_DIR [arguments of mmcrosscl train]" >&2
@@ -18,7 +21,7 @@ export PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}"
 
 resume=()
 while :; do
-  # SRUN_ARGS is a list of words
+  # SRUN_ARGS is not quoted, because it may hold several arguments.
   # shellcheck disable=SC2086
   srun \
     --partition="$1" \
@@ -33,7 +36,7 @@ while :; do
     "${PYTHON:-python3}" -u -m mmcrosscl train "$3" --work-dir "$4" --launcher slurm "${@:5}" \
     "${resume[@]}"
   status=$?
-  # 75: preempted after a checkpoint was saved
+  # Status 75 means that training was preempted after it saved a checkpoint.
   if [ $status -ne 75 ]; then exit $status; fi
   if [ -n "${SLURM_JOB_ID:-}" ]; then
     scontrol requeue "$SLURM_JOB_ID" || echo "error: job $SLURM_JOB_ID cannot be requeued; submit it again with --resume" >&2

@@ -1,4 +1,4 @@
-"""OpenMMLab's name for `mmcrosscl test`."""
+"""Run `mmcrosscl test`; tools/test.py is the name that OpenMMLab projects use."""
 
 import sys
 

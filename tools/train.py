@@ -1,4 +1,4 @@
-"""OpenMMLab's name for `mmcrosscl train`."""
+"""Run `mmcrosscl train`; tools/train.py is the name that OpenMMLab projects use."""
 
 import sys
 

@@ -1,10 +1,10 @@
 # Settings shared by the configs that start from a CrossCL checkpoint
 
-# any checkpoint format that tools/convert.py reads; None for random initialization
+# checkpoint in any format that `mmcrosscl convert` reads; None for random initialization
 pretrained = 'work_dirs/r50_8xb32/epoch_200.pth'
 pretrained_hook = dict(type='mmcrosscl.PretrainedHook')
 
-# no layer is frozen; batch statistics are synchronized over all GPUs
+# All layers are trained, and batch statistics are synchronized over all GPUs.
 crosscl_backbone = dict(
     frozen_stages=-1,
     norm_cfg=dict(type='SyncBN', requires_grad=True),

@@ -1,4 +1,5 @@
-# Linear evaluation on ImageNet-1k: a linear classifier on frozen features, MMPretrain's schedule
+# Linear evaluation on ImageNet-1k: trains a linear classifier on frozen features with MMPretrain's
+# schedule
 _base_ = [
     'mmpretrain::mocov2/benchmarks/resnet50_8xb32-linear-steplr-100e_in1k.py',
     '../_base_/fine_tuning.py',

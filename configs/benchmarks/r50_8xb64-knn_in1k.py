@@ -1,4 +1,4 @@
-# k-nearest-neighbor classification on ImageNet-1k: no training, run it with tools/test.py
+# k-nearest-neighbor classification on ImageNet-1k. Nothing is trained; run `mmcrosscl test`.
 _base_ = [
     'mmpretrain::_base_/datasets/imagenet_bs64.py',
     '../_base_/default_runtime.py',
@@ -19,7 +19,7 @@ model = dict(
 default_hooks = dict(pretrained=_base_.pretrained_hook)
 custom_hooks = []
 
-# no training
+# only tested, never trained or validated
 train_dataloader = None
 val_dataloader = None
 val_evaluator = None

@@ -1,8 +1,8 @@
-# A small model and a short schedule for `make demo`, minutes on two CPU cores
+# Small model and short schedule for `make demo`. Training takes minutes on two CPU cores.
 _base_ = './r50_8xb32.py'
 
 model = dict(
-    queue_len=512,
+    queue=dict(length=512),
     backbone=dict(depth=18),
     neck=dict(in_channels=[128, 256, 512], hid_channels=512),
 )
@@ -13,7 +13,7 @@ train_pipeline[1].update(scale=96)
 train_dataloader = dict(
     num_workers=1,
     pin_memory=False,
-    # the number of iterations does not depend on the number of images
+    # infinite, so that the number of iterations does not depend on the number of images
     sampler=dict(type='mmcrosscl.SeededInfiniteSampler', shuffle=True),
     dataset=dict(data_root='data/demo_photos/', data_prefix='', pipeline=train_pipeline),
 )

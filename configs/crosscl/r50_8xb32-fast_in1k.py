@@ -1,4 +1,4 @@
-# bfloat16, and color jitter and blur on the GPU: for machines whose CPU cores limit the speed
+# bfloat16, with blur, color jitter and grayscale on the GPU, for nodes whose CPU is the bottleneck
 _base_ = './r50_8xb32.py'
 
 train_pipeline = _base_.train_pipeline

@@ -1,16 +1,17 @@
-# A small detector on the labeled images of `make demo`, minutes on two CPU cores
+# Small detector for the labeled images of `make demo`. Training takes minutes on two CPU cores.
 _base_ = [
     'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
     'mmdet::_base_/default_runtime.py',
     '../_base_/fine_tuning.py',
 ]
 
-pretrained = 'work_dirs/r18_demo/iter_240.pth'
+# the checkpoint of the last `make demo`, which also writes the images
+pretrained = 'work_dirs/r18_demo/latest/iter_240.pth'
 
 model = dict(
-    # one process, so batch norm needs no synchronization
+    # BN, because training with one process does not need SyncBN
     backbone=dict(depth=18, frozen_stages=-1, norm_eval=False, init_cfg=None),
-    # P3 to P5: no object is small enough for stride 4
+    # P3 to P5 only, because no object is small enough for stride 4
     neck=dict(in_channels=[64, 128, 256, 512], start_level=1, num_outs=3),
     rpn_head=dict(anchor_generator=dict(scales=[3], strides=[8, 16, 32])),
     roi_head=dict(
@@ -36,7 +37,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(160, 160)),
-    # after Resize, so that boxes keep the coordinates of the image file
+    # after Resize, so that the labeled boxes keep the coordinates of the image file
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
@@ -76,7 +77,7 @@ test_evaluator = val_evaluator
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=150, val_interval=150)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-# AdamW converges within the few steps of this schedule
+# AdamW, because it converges within the few iterations of this schedule
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05),

@@ -1,4 +1,5 @@
-# Faster R-CNN C4, VOC 07+12 trainval to 07 test, 24k iterations of 16 images: the published recipe
+# Faster R-CNN C4, trained on VOC 07+12 trainval and tested on VOC 07 test, with 24k iterations of
+# 16 images: the published recipe
 _base_ = [
     'mmdet::pascal_voc/faster-rcnn_r50-caffe-c4_ms-18k_voc0712.py',
     '../_base_/fine_tuning.py',
@@ -10,7 +11,7 @@ model = dict(
     data_preprocessor=_base_.crosscl_preprocessor,
     backbone=_base_.crosscl_backbone,
     roi_head=dict(
-        # holds the last stage of the checkpoint
+        # loads the checkpoint's last ResNet stage
         shared_head=dict(
             type='ResLayerExtraNorm',
             norm_cfg=norm_cfg,
@@ -21,9 +22,9 @@ model = dict(
     ),
 )
 
-# PreciseBNHook reads the batch size of the loader, which is None with a batch sampler
+# PreciseBNHook reads the loader's batch size, which is None if the loader has a batch sampler.
 train_dataloader = dict(batch_sampler=None)
-# AP averaged over IoU 0.5 to 0.95, in addition to AP50 and AP75
+# for AP averaged over IoU thresholds 0.5 to 0.95, in addition to AP50 and AP75
 val_evaluator = dict(iou_thrs=[0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
 test_evaluator = val_evaluator
 
@@ -44,7 +45,8 @@ default_hooks = dict(
     logger=dict(log_metric_by_epoch=False),
     checkpoint=dict(interval=4000),
 )
-# batch-norm statistics of the final weights over 200 batches, before the checkpoint and the test
+# Recompute the batch-norm statistics with the final weights over 200 batches, before the checkpoint
+# is saved and the model is tested.
 custom_hooks = [
     dict(
         type='mmpretrain.PreciseBNHook',
@@ -53,5 +55,5 @@ custom_hooks = [
         priority='ABOVE_NORMAL',
     ),
 ]
-# lr is for 8 GPUs of 2 images; it is scaled to other batch sizes
+# lr is for 8 GPUs with 2 images each; it is scaled automatically to other batch sizes
 auto_scale_lr = dict(enable=True)

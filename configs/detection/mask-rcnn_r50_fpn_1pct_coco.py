@@ -1,4 +1,5 @@
-# Mask R-CNN on 1 % of COCO's labels, listed by MMDetection's tools/misc/split_coco.py
+# Mask R-CNN on 1 % of COCO's labeled images. MMDetection's tools/misc/split_coco.py writes the
+# annotation file.
 _base_ = './mask-rcnn_r50_fpn_1x_coco.py'
 
 train_dataloader = dict(dataset=dict(ann_file='semi_anns/instances_train2017.1@1.json'))

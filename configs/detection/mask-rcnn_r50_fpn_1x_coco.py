@@ -15,7 +15,7 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 train_dataloader = dict(
-    # the schedule counts iterations
+    # infinite, because the schedule counts iterations
     sampler=dict(type='InfiniteSampler'),
     dataset=dict(pipeline=train_pipeline),
 )
@@ -40,5 +40,5 @@ default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=10000),
 )
 log_processor = dict(by_epoch=False)
-# lr is for 8 GPUs of 2 images; it is scaled to other batch sizes
+# lr is for 8 GPUs with 2 images each; it is scaled automatically to other batch sizes
 auto_scale_lr = dict(enable=True)

@@ -1,4 +1,4 @@
-"""Checkpoints of mmcrosscl and of other projects: read, write, identify, convert and transfer."""
+"""Read, write, identify and convert checkpoints of mmcrosscl and of other projects."""
 
 from .convert import TARGETS, Conversion, convert, convert_file
 from .identify import Source, identify

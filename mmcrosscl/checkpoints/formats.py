@@ -1,7 +1,9 @@
-"""Names that projects give to the weights of a ResNet, a pyramid and a projection.
+"""Weight names of the ResNet, pyramid and projection in the checkpoints of each project.
 
-They are translated to the names of :class:`~mmcrosscl.models.CrossCL`: ``backbone.`` before
-torchvision's ResNet names, ``neck.`` before those of MMDetection's ``FPN`` over C2 to C5.
+Each :class:`Format` translates the names of one project to the names of
+:class:`~mmcrosscl.models.CrossCL`. In CrossCL, the name of a backbone weight is ``backbone.``
+followed by its name in torchvision's ResNet. The name of a pyramid weight is ``neck.`` followed by
+its name in MMDetection's ``FPN`` over C2 to C5.
 """
 
 import re
@@ -12,11 +14,11 @@ PYRAMID = r'neck\.(?:lateral|fpn)_convs\.'
 
 
 class Skipped(str):
-    """Reason for which a weight is skipped."""
+    """Reason why a weight is skipped."""
 
 
-COARSE = Skipped('coarser than P5, the last level of CrossCL')
-DENSE = Skipped('of the dense branch, which CrossCL does not have')
+COARSE = Skipped('a level coarser than P5, the last level of CrossCL')
+DENSE = Skipped('part of the dense branch, which CrossCL does not have')
 HEAD = Skipped('belongs to another task')
 
 Rule = tuple[str, str | Skipped]
@@ -24,13 +26,14 @@ Rule = tuple[str, str | Skipped]
 
 @dataclass(frozen=True)
 class Format:
-    """Names of one project.
+    """Weight names of one project.
 
     Attributes:
-        kind: The project, in words.
-        telltale: Pattern of a name that this format has and those after it in FORMATS do not.
-        rules: Pairs of a name's pattern and its CrossCL name, or the reason to skip it. The first
-            match counts.
+        kind: Human-readable name of the project.
+        telltale: Regular expression that identifies the format. It matches a name in this format,
+            but no name in the formats that follow in FORMATS.
+        rules: Pairs of a regular expression for a name, and the CrossCL name or the reason to skip
+            the weight. The first pair whose expression matches applies.
     """
 
     kind: str
@@ -46,19 +49,19 @@ class Format:
 
 
 def _contrastive() -> tuple[Rule, ...]:
-    """Names of MoCo and its successors: an encoder for queries, one for keys, a queue."""
+    """Return the rules for MoCo and its successors: a query encoder, a key encoder and a queue."""
     rules = []
     for encoder, prefix in (('encoder_q', ''), ('encoder_k', 'key_encoder.')):
-        # DenseCL's encoder is a sequence of backbone and neck
+        # DenseCL's encoder is a sequence: 0 is the backbone, 1 is the neck
         rules.append((rf'{encoder}\.(?:0\.)?{RESNET}', rf'{prefix}backbone.\1'))
         for level in (3, 4, 5):
-            for conv, place in (('lateral', 'lateral_convs'), ('output', 'fpn_convs')):
-                name, target = rf'{encoder}\.fpn_{conv}{level}', f'{prefix}neck.{place}.{level - 2}'
+            for conv, convs in (('lateral', 'lateral_convs'), ('output', 'fpn_convs')):
+                name, target = rf'{encoder}\.fpn_{conv}{level}', f'{prefix}neck.{convs}.{level - 2}'
                 rules.append((rf'{name}\.(?:0\.)?(weight|bias)', rf'{target}.conv.\1'))
                 rules.append((rf'{name}\.1\.(.+)', rf'{target}.bn.\1'))
         rules += [
             (rf'{encoder}\.(?:fc|1\.mlp)\.([02]\..+)', rf'{prefix}neck.projection.mlp.\1'),
-            (rf'{encoder}\.fc\..+', Skipped('a single layer; CrossCL projects with two')),
+            (rf'{encoder}\.fc\..+', Skipped('a one-layer projection; CrossCL has two layers')),
             (rf'{encoder}\.1\.mlp2\..+', DENSE),
         ]
     return (
@@ -83,10 +86,10 @@ def _detectron2() -> tuple[Rule, ...]:
             (rf'{block}\.shortcut\.norm\.(.+)', rf'{target}.downsample.1.\2'),
             (rf'{block}\.shortcut\.(.+)', rf'{target}.downsample.0.\2'),
         ]
-        for conv, place in (('lateral', 'lateral_convs'), ('output', 'fpn_convs')):
+        for conv, convs in (('lateral', 'lateral_convs'), ('output', 'fpn_convs')):
             pairs += [
-                (rf'fpn_{conv}{stage}\.norm\.(.+)', rf'neck.{place}.{stage - 2}.bn.\1'),
-                (rf'fpn_{conv}{stage}\.(.+)', rf'neck.{place}.{stage - 2}.conv.\1'),
+                (rf'fpn_{conv}{stage}\.norm\.(.+)', rf'neck.{convs}.{stage - 2}.bn.\1'),
+                (rf'fpn_{conv}{stage}\.(.+)', rf'neck.{convs}.{stage - 2}.conv.\1'),
             ]
     return (
         *((rf'(?:(?:backbone|bottom_up|roi_heads)\.)*{name}', target) for name, target in pairs),
@@ -96,7 +99,7 @@ def _detectron2() -> tuple[Rule, ...]:
     )
 
 
-# tried in this order
+# a checkpoint has the first format in this order whose telltale matches
 FORMATS = (
     Format(
         'CrossCL of mmcrosscl',
@@ -119,7 +122,7 @@ FORMATS = (
             (r'neck\.mlp\.([02]\..+)', r'neck.projection.mlp.\1'),
             (r'neck\.mlp2\..+', DENSE),
             (r'neck\..+', Skipped('not part of an FPN')),
-            (r'(?:encoder_k|queue2?)(?:[._].+)?', Skipped('of another method')),
+            (r'(?:encoder_k|queue2?)(?:[._].+)?', Skipped('part of another method')),
             (r'(?:\w+_)?head\..+|data_preprocessor\..+', HEAD),
         ),
     ),
@@ -132,11 +135,14 @@ FORMATS = (
 
 
 def to_detectron2(name: str) -> str:
-    """Return Detectron2's name of a backbone or pyramid weight, without the model's prefixes."""
+    """Return the Detectron2 name of a CrossCL backbone or pyramid weight.
+
+    The name has no prefix of a model, such as ``backbone.bottom_up.``.
+    """
     if match := re.fullmatch(r'neck\.(lateral|fpn)_convs\.(\d)\.(conv|bn)\.(.+)', name):
-        conv, place, kind, field = match.groups()
+        conv, level, layer, field = match.groups()
         conv = 'lateral' if conv == 'lateral' else 'output'
-        return f'fpn_{conv}{int(place) + 2}.{"norm." if kind == "bn" else ""}{field}'
+        return f'fpn_{conv}{int(level) + 2}.{"norm." if layer == "bn" else ""}{field}'
     name = name.removeprefix('backbone.')
     if not name.startswith('layer'):
         name = f'stem.{name}'

@@ -1,4 +1,4 @@
-"""The project that wrote a checkpoint, and its weights under the names of CrossCL."""
+"""Identification of the project that wrote a checkpoint, and translation of its weight names."""
 
 import re
 from collections.abc import Mapping
@@ -17,11 +17,13 @@ class Source:
     """An identified checkpoint.
 
     Attributes:
-        kind: The project that wrote it, in words.
-        weights: CrossCL name to tensor. Tensors are shared with the checkpoint, except for a queue
-            that was stored transposed and counters that the checkpoint lacks.
-        origin: CrossCL name to name in the checkpoint.
-        skipped: Name in the checkpoint to the reason for which it is not in ``weights``.
+        kind: Human-readable name of the project that wrote the checkpoint.
+        weights: Maps each CrossCL name to its tensor. Tensors are shared with the checkpoint,
+            except for a queue that the checkpoint stores transposed, and counters that the
+            checkpoint lacks.
+        origin: Maps each CrossCL name to the name in the checkpoint. Counters that the checkpoint
+            lacks are not included.
+        skipped: Maps each skipped name in the checkpoint to the reason.
     """
 
     kind: str
@@ -31,34 +33,39 @@ class Source:
 
 
 def identify(checkpoint: Mapping, raw: bool = False) -> Source:
-    """Identify the project that wrote a checkpoint, and translate its weights to CrossCL's names.
+    """Identify the project that wrote a checkpoint, and translate its weight names to CrossCL's.
 
-    Known are CrossCL of mmcrosscl (complete or weights alone, with or without averaging by
-    MMEngine's ``EMAHook``) and of the reference, MoCo v1 and v2, DenseCL, ReSim, MMPretrain,
-    MMDetection, Detectron2, torchvision and timm, all with ResNet-18 to -152. CrossCL of mmcrosscl
-    may have any backbone.
+    These checkpoints are supported:
+
+    - CrossCL of mmcrosscl, with any backbone: a training checkpoint or only the weights, with or
+      without averaging by MMEngine's ``EMAHook``.
+    - With ResNet-18, -34, -50, -101 or -152: CrossCL of the reference implementation, MoCo v1 and
+      v2, DenseCL, ReSim, MMPretrain, MMDetection, Detectron2, torchvision and timm.
 
     Args:
         checkpoint (Mapping): Contents of the file; see :func:`read_checkpoint`.
-        raw (bool): Take the weights before averaging from an averaged checkpoint. Defaults to
-            False.
+        raw (bool): Use the weights before averaging instead of the averaged weights. Requires an
+            averaged checkpoint. Defaults to False.
 
     Returns:
-        Source: Complete, with matching shapes.
+        Source: The identified checkpoint. Its weights are complete and have consistent shapes.
+        Weights with a backbone other than a ResNet are not checked.
 
     Raises:
-        InputError: If there are no weights, names are unknown or missing, or shapes do not match.
+        InputError: If the checkpoint has no weights, a name is unknown or missing, or a shape does
+            not match.
     """
     state, skipped, average = _state_dict(checkpoint, raw)
-    # data parallelism and torch.compile add prefixes
+    # DistributedDataParallel and torch.compile add prefixes to names
     state = {re.sub(r'\b(?:module|_orig_mod)\.', '', k): value for k, value in state.items()}
-    # the counter of an averaged model that was saved alone
+    # an averaged model that is saved by itself includes its counter of steps
     state.pop('steps', None)
     known = next((f for f in FORMATS if any(re.fullmatch(f.telltale, n) for n in state)), None)
     if known is None:
         raise InputError(
-            f'no known checkpoint: it has names such as {few(state)}; give one of CrossCL, MoCo, '
-            'DenseCL, ReSim, MMPretrain, MMDetection, Detectron2, torchvision or timm'
+            f'no known checkpoint format has names such as {few(state)}; pass a checkpoint of '
+            'CrossCL, MoCo, DenseCL, ReSim, MMPretrain, MMDetection, Detectron2, torchvision or '
+            'timm'
         )
     origin, unknown = {}, []
     for name in state:
@@ -72,7 +79,7 @@ def identify(checkpoint: Mapping, raw: bool = False) -> Source:
     if unknown:
         raise InputError(
             f'{len(unknown)} unknown {"name" if len(unknown) == 1 else "names"} in a checkpoint of '
-            f'{known.kind}: {few(unknown)}; give one as its project writes it'
+            f'{known.kind}: {few(unknown)}; pass an unmodified checkpoint of the project'
         )
     origin = _over_c2_to_c5(origin, state, skipped)
     weights = {target: state[name] for target, name in origin.items()}
@@ -86,7 +93,7 @@ def identify(checkpoint: Mapping, raw: bool = False) -> Source:
 
 
 def _state_dict(checkpoint: Mapping, raw: bool) -> tuple[dict, dict[str, Skipped], str]:
-    """Return names to tensors, the skipped entries, and in words which average was taken."""
+    """Return the state dict, the skipped entries, and a suffix for ``kind`` about averaging."""
     skipped, average = {}, ''
     entries = (checkpoint.get(entry) for entry in ('state_dict', 'model'))
     state = dict(next((entry for entry in entries if isinstance(entry, Mapping)), checkpoint))
@@ -94,17 +101,17 @@ def _state_dict(checkpoint: Mapping, raw: bool) -> tuple[dict, dict[str, Skipped
         # EMAHook saves the average as the state dict and the raw weights as ema_state_dict
         if raw:
             state |= {k.removeprefix('module.'): v for k, v in checkpoint['ema_state_dict'].items()}
-            average = ', as it was before averaging'
+            average = ', before averaging'
         else:
-            skipped['ema_state_dict'] = Skipped('the weights before averaging; --raw takes them')
+            skipped['ema_state_dict'] = Skipped('the weights before averaging; --raw selects them')
             average = ', averaged'
     elif raw:
         raise InputError('the checkpoint has no averaged weights; omit --raw')
     others = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
     if others or not state:
         raise InputError(
-            f'not a checkpoint: instead of weights it holds {few(others) or "nothing"}; give a '
-            'file with a state dict'
+            f'not a checkpoint: expected weights, but got {few(others) or "nothing"}; pass a file '
+            'with a state dict'
         )
     return state, skipped, average
 
@@ -112,7 +119,7 @@ def _state_dict(checkpoint: Mapping, raw: bool) -> tuple[dict, dict[str, Skipped
 def _over_c2_to_c5(
     origin: dict[str, str], state: dict[str, Tensor], skipped: dict[str, Skipped]
 ) -> dict[str, str]:
-    """Renumber a pyramid that starts at C3, such as RetinaNet's, to start at C2."""
+    """Renumber the levels of a pyramid that starts at C3, as in RetinaNet: C2 becomes level 0."""
     first = origin.get('neck.lateral_convs.0.conv.weight')
     c3 = origin.get('backbone.layer2.0.downsample.1.weight')
     if first is None or c3 is None or state[first].shape[1:2] != state[c3].shape:
@@ -120,10 +127,10 @@ def _over_c2_to_c5(
     renumbered = {}
     for target, name in origin.items():
         if match := re.fullmatch(rf'({PYRAMID})(\d)(.+)', target):
-            head, place, rest = match.groups()
-            if place == '3':
+            head, level, rest = match.groups()
+            if level == '3':
                 skipped[name] = COARSE
                 continue
-            target = f'{head}{int(place) + 1}{rest}'
+            target = f'{head}{int(level) + 1}{rest}'
         renumbered[target] = name
     return renumbered

@@ -1,4 +1,4 @@
-"""Safe reading of checkpoint files: checksums are compared and no code of the file is run."""
+"""Safe reading of checkpoint files: checksums are verified, and no code in the file is run."""
 
 import zipfile
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from mmcrosscl.errors import DamagedCheckpointError, InputError
 
 
 class _Inert:
-    """Stand-in for an object that training does not need; accepts any state and keeps none."""
+    """Stand-in for an object that training does not need. It accepts and discards any state."""
 
     def __new__(cls, *args: object) -> '_Inert':
         return super().__new__(cls)
@@ -28,7 +28,7 @@ class _Inert:
 
 
 class _Type(_Inert):
-    """Stand-in for a NumPy dtype; only numeric ones are accepted, since objects may hold code."""
+    """Stand-in for a NumPy dtype. Only numeric dtypes are accepted, as objects may contain code."""
 
     def __init__(self, name: str = '', *args: object) -> None:
         self.name = str(name)
@@ -40,7 +40,7 @@ class _Type(_Inert):
     def restore(self) -> np.dtype:
         dtype = np.dtype(self.order + self.name)
         if dtype.kind not in 'biufc':
-            raise ValueError(f'an array of {dtype}')
+            raise ValueError(f'it contains an array of {dtype}')
         return dtype
 
 
@@ -66,7 +66,7 @@ class _Scalar(_Inert):
 
 
 class _History(_Inert):
-    """Stand-in for MMEngine's HistoryBuffer, a scalar over the iterations."""
+    """Stand-in for MMEngine's HistoryBuffer, which stores the values of a scalar."""
 
     def __setstate__(self, state: dict) -> None:
         self.state = state
@@ -80,8 +80,9 @@ def _no_bytes() -> bytes:
     return b''
 
 
-# Objects other than tensors in checkpoints of MMEngine, and the command-line arguments in those of
-# MoCo and its successors. The classes that the file names are not used: NumPy's trust their input.
+# Stand-ins for the objects other than tensors in checkpoints of MMEngine, and for the command-line
+# arguments in checkpoints of MoCo and its successors. They replace the classes that the file names,
+# because NumPy's classes trust their input.
 HARMLESS: list[tuple[Callable, str]] = [
     (_Inert, 'argparse.Namespace'),
     (_Inert, 'builtins.getattr'),
@@ -98,20 +99,21 @@ HARMLESS: list[tuple[Callable, str]] = [
 
 
 def read_checkpoint(path: str | Path, trust: bool = False) -> dict:
-    """Read a checkpoint of any project to the CPU without running code from it.
+    """Read a checkpoint of any project to the CPU without running code in the file.
 
     Args:
-        path (str | Path): A file written by ``torch.save``, or one that ends in .safetensors.
-        trust (bool): Unpickle everything. This runs any code that the author of the file put into
-            it, with the permissions of the reader. Defaults to False.
+        path (str | Path): A file written by ``torch.save``, or a file whose name ends in
+            .safetensors.
+        trust (bool): Unpickle all objects. This runs any code in the file with the permissions of
+            the user. Defaults to False.
 
     Returns:
         dict: Contents of the file, including MMEngine's message hub.
 
     Raises:
-        DamagedCheckpointError: If the file is cut off, a checksum is wrong, or the format is
+        DamagedCheckpointError: If the file is truncated, a checksum is wrong, or the format is
             unknown.
-        InputError: If the file does not exist, contains no dict, or contains code.
+        InputError: If the file does not exist, does not contain a dict, or contains code.
     """
     path = Path(path)
     if not path.is_file():
@@ -129,8 +131,8 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> dict:
         if 'GLOBAL ' in str(error):
             code = str(error).split('GLOBAL ')[1].split()[0]
             raise InputError(
-                f'checkpoint {path} holds code ({code}), which is not run; ask its author for the '
-                'weights alone or, if you would run any of their programs, add --trust-checkpoints'
+                f'checkpoint {path} holds code ({code}), which is not run; ask the author for a '
+                'file of weights only, or pass --trust-checkpoints if you trust the author'
             ) from None
         raise _damaged(path, error) from None
     except InputError:
@@ -140,26 +142,27 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> dict:
         raise _damaged(path, error) from None
     if not isinstance(checkpoint, Mapping):
         raise InputError(
-            f'{path} is not a checkpoint: it holds a {type(checkpoint).__name__}; give a file with '
-            'a state dict'
+            f'{path} is not a checkpoint: expected a dict, but got a '
+            f'{type(checkpoint).__name__}; pass a file with a state dict'
         )
     return checkpoint
 
 
 def verify_checksums(path: str | Path) -> None:
-    """Compare the contents of a zip file of ``torch.save`` with its checksums, unlike torch.
+    """Verify the checksums in a zip file of ``torch.save``, which ``torch.load`` ignores.
 
     Args:
         path (str | Path): The file, written by torch 1.6 or later.
 
     Raises:
-        DamagedCheckpointError: If a checksum is wrong, or the file has none.
+        DamagedCheckpointError: If a checksum is wrong, a record is compressed, or the file is not a
+            zip file.
     """
     try:
         with zipfile.ZipFile(path) as records:
-            # torch never compresses; a compressed record may unpack to any size
+            # torch.save never compresses, and a compressed record could expand to any size
             if any(record.compress_type != zipfile.ZIP_STORED for record in records.infolist()):
-                raise ValueError('compressed')
+                raise ValueError('a record is compressed')
             if (record := records.testzip()) is not None:
                 raise ValueError(f'the checksum of {record} is wrong')
     # zipfile raises errors of many types for damaged files
@@ -168,7 +171,7 @@ def verify_checksums(path: str | Path) -> None:
 
 
 def _restore(value: object, seen: dict[int, tuple]) -> object:
-    """Replace the stand-ins in all dicts, lists and tuples, which may be shared or nested."""
+    """Replace the stand-ins in nested dicts, lists and tuples, which may be shared."""
     if isinstance(value, _Array | _Scalar | _History | _Type):
         return value.restore()
     if id(value) in seen:
@@ -179,7 +182,7 @@ def _restore(value: object, seen: dict[int, tuple]) -> object:
             value[key] = _restore(inner, seen)
     elif isinstance(value, tuple):
         restored = tuple(_restore(inner, seen) for inner in value)
-        # keeping the old tuple prevents reuse of its id
+        # a reference to the old tuple prevents the reuse of its id
         seen[id(value)] = value, restored
         return restored
     return value
@@ -187,13 +190,13 @@ def _restore(value: object, seen: dict[int, tuple]) -> object:
 
 def _damaged(path: str | Path, error: Exception) -> DamagedCheckpointError:
     return DamagedCheckpointError(
-        f'{path} is not a complete checkpoint ({_reason(error)}); it may be cut off or of another '
-        'kind: fetch or save it again'
+        f'{path} is not a complete checkpoint ({_reason(error)}); it may be truncated or in '
+        'another format, so download or save it again'
     )
 
 
 def _reason(error: Exception) -> str:
-    """First line of an error, without torch's advice to unpickle everything, which runs code."""
+    """Return the first line of an error, without torch's advice to turn off ``weights_only``."""
     text = str(error).rpartition('WeightsUnpickler error:')[2].strip() or type(error).__name__
     line = text.splitlines()[0]
     return 'it is not a state dict' if 'weights_only' in line else line

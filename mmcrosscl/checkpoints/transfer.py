@@ -1,4 +1,4 @@
-"""Conversion of checkpoints for the detector or classifier that will load them."""
+"""Conversion of checkpoints for the detector or classifier that loads them."""
 
 import re
 from collections.abc import Mapping
@@ -18,19 +18,21 @@ SHARED_HEAD = 'roi_head.shared_head.'
 def convert_for_model(checkpoint: Mapping, model: nn.Module) -> Conversion:
     """Convert a checkpoint to the names of a model of MMDetection or MMPretrain.
 
-    All weights of the backbone are kept, and those of the pyramid levels that the model's ``FPN``
-    has too, numbered from C2 or from C3. If the RoI head holds the last stage, as in a C4 detector,
-    the last stage of the checkpoint is renamed to match.
+    The result contains the backbone stages and the pyramid levels that the model also has. Pyramid
+    levels are numbered as in the model's ``FPN``, from C2 or from C3. If the RoI head contains the
+    last stage of the backbone, as in a C4 detector, the last stage of the checkpoint is renamed to
+    match.
 
     Args:
-        checkpoint (Mapping): Contents of the file, of a project that :func:`identify` knows.
-        model (nn.Module): Has a ``backbone`` and may have a ``neck``. It is not modified.
+        checkpoint (Mapping): Contents of a file of a project that :func:`identify` supports.
+        model (nn.Module): Model with a ``backbone`` and optionally a ``neck``. It is not modified.
 
     Returns:
-        Conversion: Every name of its state dict is in the model, with the same shape.
+        Conversion: The converted checkpoint. For every tensor in its ``state_dict``, the model has
+        a tensor of the same name and shape.
 
     Raises:
-        InputError: If the backbones differ, or a level of the pyramid does not fit.
+        InputError: If the backbones differ, or a level of the pyramid does not fit the model.
     """
     wanted = model.state_dict()
     start_level = getattr(getattr(model, 'neck', None), 'start_level', 0)
@@ -38,29 +40,29 @@ def convert_for_model(checkpoint: Mapping, model: nn.Module) -> Conversion:
     state, origin, skipped = {}, {}, dict(result.skipped)
     for name, value in result.state_dict.items():
         original = result.origin.get(name, name)
-        place = re.sub(r'^backbone\.(?=layer4\.)', SHARED_HEAD, name)
-        place = place if place in wanted else name
-        if place in wanted or name.startswith('backbone.') and not _absent(name, wanted):
-            state[place], origin[place] = value, original
+        target = re.sub(r'^backbone\.(?=layer4\.)', SHARED_HEAD, name)
+        target = target if target in wanted else name
+        if target in wanted or name.startswith('backbone.') and not _absent(name, wanted):
+            state[target], origin[target] = value, original
         elif match := re.match(rf'{PYRAMID}\d', name):
             if any(other.startswith(f'{match.group()}.') for other in wanted):
                 raise InputError(
-                    f'{name} of the checkpoint is not in the model: the norms of the pyramids '
-                    "differ; set the model's neck.norm_cfg to that of the pre-training"
+                    f'{name} of the checkpoint is not in the model, because the norm layers of the '
+                    "pyramids differ; set the model's neck.norm_cfg to that of pre-training"
                 )
             skipped[original] = Skipped('a level that the model does not have')
         else:
             skipped[original] = Skipped('not in the model')
     _check_backbone(state, wanted)
     wrong = [
-        f'{name} is {tuple(value.shape)} and {tuple(wanted[name].shape)} in the model'
+        f'{name} is {tuple(value.shape)}, but {tuple(wanted[name].shape)} in the model'
         for name, value in state.items()
         if value.shape != wanted[name].shape
     ]
     if wrong:
         raise InputError(
-            f'{len(wrong)} of the checkpoint do not fit the model: {few(wrong)}; set the model to '
-            'the widths of the pre-training'
+            f'the weights of the checkpoint do not fit the model: {few(wrong)}; set the widths of '
+            'the model to those of pre-training'
         )
     return replace(result, state_dict=state, origin=origin, skipped=skipped)
 
@@ -72,18 +74,18 @@ def _absent(name: str, wanted: Mapping) -> bool:
 
 
 def _check_backbone(state: Mapping, wanted: Mapping) -> None:
-    """Raise unless the state dict has exactly the backbone of the model."""
+    """Raise an error unless the state dict has exactly the backbone weights of the model."""
     stages = ('backbone.', f'{SHARED_HEAD}layer4.')
     if not any(name.startswith(stages) for name in wanted):
         raise InputError(
-            'the model has no backbone that could start from the checkpoint; its weights must be '
-            'called backbone.…'
+            'the model has no backbone that the checkpoint could initialize; name its backbone '
+            'module `backbone`'
         )
     missing = [name for name in wanted if name.startswith(stages) and name not in state]
     extra = [name for name in state if name not in wanted]
-    for what, names in (('not in the checkpoint', missing), ('not in the model', extra)):
+    for which, names in (('checkpoint', missing), ('model', extra)):
         if names:
             raise InputError(
-                f'the backbones differ, {len(names)} of the weights are {what}: {few(names)}; set '
-                "the model's backbone to that of the pre-training"
+                f'the backbones differ, because the {which} lacks {few(names)}; set the backbone '
+                'of the model to that of pre-training'
             )

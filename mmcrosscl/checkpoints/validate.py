@@ -18,31 +18,33 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def validate_weights(weights: dict[str, Tensor]) -> None:
-    """Raise if a weight is missing, unknown or of the wrong shape.
+    """Raise an error if a weight is missing, has an unknown name or has the wrong shape.
 
-    The backbone must be a ResNet-18 to -152. Pyramid, projection, key encoder and queue may be
-    absent, but not incomplete. Missing counters of frozen batch norms are added as zeros.
+    The backbone must be a ResNet-18, -34, -50, -101 or -152. Pyramid, projection, key encoder and
+    queue are optional, but each must be complete if it is present. Counters that frozen batch norms
+    lack are added as zeros.
 
     Args:
-        weights (dict[str, Tensor]): CrossCL name to tensor; counters are added in place.
+        weights (dict[str, Tensor]): Maps each CrossCL name to its tensor. Missing counters are
+            added in place.
 
     Raises:
-        InputError: Names the offending weights.
+        InputError: If a weight is not as expected. The message names the weight.
     """
     expected = _resnet(weights)
     width = expected['backbone.layer4.0.downsample.1.weight'][0]
     expected |= _pyramid(weights, width) | _projection(weights, width)
-    # a key encoder without a pyramid is of another method and is not checked
+    # a key encoder without a pyramid belongs to another method and is not checked
     if any(name.startswith('key_encoder.') for name in weights) and _pyramid(weights, width):
         expected |= {f'key_encoder.{name}': shape for name, shape in expected.items()}
         expected |= {'key_encoder.steps': (), 'queue.pointer': ()}
         dim = expected.get(f'{PROJECTION}.2.bias', (0,))[0]
         expected['queue.keys'] = (_rows(weights, 'queue.keys'), dim)
         if 'key_encoder.steps' not in weights:
-            # at step 0 the first update would replace the key encoder by the query encoder
+            # with 0 steps, the first update would replace the key encoder with the query encoder
             weights['key_encoder.steps'] = torch.ones((), dtype=torch.long)
-    elsewhere = ('key_encoder.', 'queue.')
-    unknown = [n for n in weights if n not in expected and not n.startswith(elsewhere)]
+    unchecked = ('key_encoder.', 'queue.')
+    unknown = [n for n in weights if n not in expected and not n.startswith(unchecked)]
     for name in expected:
         if name.endswith('num_batches_tracked') and name not in weights:
             weights[name] = torch.zeros((), dtype=torch.long)
@@ -50,7 +52,7 @@ def validate_weights(weights: dict[str, Tensor]) -> None:
     for what, names in (('missing', missing), ('unknown', unknown)):
         if names:
             raise InputError(
-                f'{len(names)} {what} {"name" if len(names) == 1 else "names"}: {few(names)}; give '
+                f'{len(names)} {what} {"name" if len(names) == 1 else "names"}: {few(names)}; pass '
                 'a complete checkpoint with a ResNet-18 to -152'
             )
     wrong = [
@@ -60,20 +62,20 @@ def validate_weights(weights: dict[str, Tensor]) -> None:
     ]
     if wrong:
         raise InputError(
-            f'{len(wrong)} of a wrong shape: {few(wrong)}; give a checkpoint with a ResNet-18 to '
-            '-152, and a pyramid and projection of its widths'
+            f'weights have the wrong shape: {few(wrong)}; pass a checkpoint with a ResNet-18 to '
+            '-152, and with a pyramid and projection that match its widths'
         )
 
 
 def few(names: Iterable[str], count: int = 5) -> str:
-    """Format the first ``count`` names in sorted order, and the number of the others."""
+    """Format the first ``count`` names in sorted order, and the number of remaining names."""
     names = sorted(names)
     more = f' and {len(names) - count} more' if len(names) > count else ''
     return ', '.join(names[:count]) + more
 
 
 def _resnet(weights: dict[str, Tensor]) -> Shapes:
-    """Return names and shapes of the ResNet that shares the most names with the given one."""
+    """Return names and shapes of the ResNet whose names differ least from those in ``weights``."""
     given = {name for name in weights if name.startswith('backbone.')}
     nearest = min(DEPTHS, key=lambda depth: len(_shapes(depth).keys() ^ given))
     return dict(_shapes(nearest))
@@ -81,7 +83,7 @@ def _resnet(weights: dict[str, Tensor]) -> Shapes:
 
 @cache
 def _shapes(depth: str) -> Shapes:
-    """Return names and shapes of one of torchvision's ResNets without its classifier."""
+    """Return names and shapes of a ResNet of torchvision without its classifier."""
     with torch.device('meta'):
         state = getattr(resnet, depth)().state_dict()
     return {

@@ -1,4 +1,4 @@
-"""Atomic writing of checkpoint files: a file is complete, or stays as it was."""
+"""Atomic writing of checkpoint files: the new file is complete, or the old file is unchanged."""
 
 import os
 from collections.abc import Callable
@@ -16,24 +16,25 @@ def write_checkpoint(contents: dict, path: str | Path) -> None:
     """Write a checkpoint atomically.
 
     Args:
-        contents (dict): Contents of the file; a flat state dict if the path ends in .safetensors.
-        path (str | Path): File to write; replaced if it exists.
+        contents (dict): Contents of the file. Must be a flat state dict if the path ends in
+            .safetensors.
+        path (str | Path): File to write. An existing file is replaced.
 
     Raises:
-        InputError: If it cannot be written there.
+        InputError: If the file cannot be written.
     """
     path = Path(path)
 
     def write(partial: Path) -> None:
         if path.suffix == '.safetensors':
-            # safetensors refuses tensors that share memory
+            # safetensors rejects tensors that share memory
             save_file({name: _copy(value) for name, value in contents.items()}, partial)
         else:
             torch.save(contents, partial)
 
     try:
         atomic_write(path, write)
-    # torch and safetensors report a full disk as errors of their own
+    # torch and safetensors raise their own errors, not OSError, if the disk is full
     except (RuntimeError, SafetensorError) as error:
         raise _unwritable(path, error) from error
 
@@ -42,22 +43,25 @@ def atomic_write(path: str | Path, write: Callable[[Path], None]) -> None:
     """Write to a temporary file in the same folder, then rename it to ``path``.
 
     Args:
-        path (str | Path): The file. At any moment it has its old contents or all of the new ones.
-        write (Callable): Called with the path of the temporary file, which it must write.
+        path (str | Path): File to write. At any time, it has either all of its old contents or all
+            of its new contents.
+        write (Callable): Function that writes the temporary file. It is called with the path of
+            this file.
 
     Raises:
-        InputError: If the file cannot be written, as on a full disk; the old file is unchanged.
+        InputError: If the file cannot be written, for example because the disk is full. The old
+            file is unchanged.
     """
     path = Path(path)
     partial = path.parent / f'.{path.name}.partial'
     try:
         try:
-            # a symbolic link in its place would redirect the write
+            # a symbolic link of the same name would redirect the write to another file
             partial.unlink(missing_ok=True)
             write(partial)
             with open(partial, 'rb') as file:
                 os.fsync(file.fileno())
-            # safetensors makes files that only their owner can read
+            # safetensors creates files that only their owner can read
             os.chmod(partial, 0o644)
             os.replace(partial, path)
         except BaseException:
@@ -73,7 +77,7 @@ def atomic_write(path: str | Path, write: Callable[[Path], None]) -> None:
 
 
 def _unwritable(path: Path, error: Exception) -> InputError:
-    return InputError(f'cannot write {path}: {error}; make room, or choose another place')
+    return InputError(f'cannot write {path}: {error}; make room, or choose another path')
 
 
 def _copy(value: Tensor) -> Tensor:

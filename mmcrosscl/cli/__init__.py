@@ -1,8 +1,8 @@
-"""The command `mmcrosscl`: one module a verb.
+"""The command `mmcrosscl`, with one module per verb.
 
-A verb's module has a docstring, which is its help, ``add_arguments(parser)`` and ``run(args)``,
-which returns the exit status. Verbs import torch and the OpenMMLab packages within ``run``, so
-that the help stays fast.
+The docstring of a module is the help of its verb. The module defines ``add_arguments(parser)`` and
+``run(args)``, which returns the exit status. A verb imports torch and the OpenMMLab packages within
+``run``, so that the help is fast.
 """
 
 import argparse
@@ -24,15 +24,17 @@ from mmcrosscl.errors import (
 )
 from mmcrosscl.version import __version__
 
+from .quiet import quiet_stdout
+
 VERBS = ('train', 'test', 'convert', 'plot', 'replay', 'demo', 'env')
 EXIT_STATUS = """\
 exit status:
   0   success
-  1   the input needs a fix, which the message names
+  1   invalid input; the error message says how to fix it
   2   wrong usage of the command
-  70  an unexpected error, with a traceback
-  74  the machine failed, not the input: run it again with --resume
-  75  preempted after a checkpoint was saved: run it again with --resume
+  70  unexpected error, with a traceback
+  74  failure of the machine, not of the input; rerun with --resume
+  75  preempted after a checkpoint was saved; rerun with --resume
 """
 
 
@@ -40,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status.
 
     Args:
-        arguments (Sequence[str], optional): The verb and its arguments. Defaults to those of the
-            process.
+        arguments (Sequence[str], optional): The verb and its arguments. Defaults to the arguments
+            of the process.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     args = _parser().parse_args(arguments)
@@ -52,11 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         return _fail(str(error), EXIT_INPUT)
     try:
-        return args.run(args)
+        with quiet_stdout():
+            return args.run(args)
     except (InputError, RunError) as error:
         return _fail(sentence(error), error.exit_status)
     except Preempted as preempted:
-        # A launcher may send its signal again while Python exits; the status must remain.
+        # A launcher may repeat its signal while Python exits. The exit status must stay 75.
         for number in PREEMPTING:
             signal.signal(number, signal.SIG_IGN)
         return preempted.code

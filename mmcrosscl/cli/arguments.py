@@ -7,19 +7,19 @@ from mmengine.config import DictAction
 
 
 class Options(DictAction):
-    """MMEngine's KEY=VALUE arguments; an argument without `=` is wrong usage, not a traceback."""
+    """KEY=VALUE arguments of MMEngine. An argument without `=` is a usage error."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         for value in values:
             if '=' not in value:
-                parser.error(f'{option_string} takes KEY=VALUE, and {value!r} has no "="')
+                parser.error(f'{option_string}: expected KEY=VALUE, but got {value!r}')
         super().__call__(parser, namespace, values, option_string)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the config file and the arguments that change it; see :func:`config_keywords`."""
     parser.add_argument(
-        'config', help='config file, or PACKAGE::CONFIG as in mmcrosscl::crosscl/r50_8xb32.py'
+        'config', help='config file, or PACKAGE::CONFIG such as mmcrosscl::crosscl/r50_8xb32.py'
     )
     parser.add_argument(
         '--work-dir', help='folder for results; default: work_dirs/<name of the config>'
@@ -29,17 +29,17 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         action=Options,
         metavar='KEY=VALUE',
-        help='override settings, as in train_dataloader.batch_size=16; a list is key="[a,b]"; '
-        '+key=value adds a setting that the config does not have',
+        help='override settings, such as train_dataloader.batch_size=16; write a list as '
+        'key="[a,b]"; +key=value adds a setting that the config does not have',
     )
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='what started the processes; torchrun and srun need it',
+        help='program that starts the processes: pytorch for torchrun, slurm for srun',
     )
     add_trust_argument(parser)
-    # torch.distributed.launch passes the rank here, torchrun in the environment
+    # torch.distributed.launch passes the rank as this argument, torchrun as LOCAL_RANK
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
@@ -48,8 +48,8 @@ def add_trust_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--trust-checkpoints',
         action='store_true',
-        help='unpickle everything that checkpoints contain: this runs any program that their '
-        'authors put there, with your rights',
+        help='unpickle all objects in checkpoints; this runs any code in a checkpoint with your '
+        'permissions',
     )
 
 

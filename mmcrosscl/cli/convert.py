@@ -1,7 +1,7 @@
 """Convert a checkpoint of CrossCL, MoCo, DenseCL, ReSim, torchvision and others.
 
-The format of SRC is detected. Nothing in SRC is run, and DST is written atomically; names that end
-in .safetensors are read and written in that format.
+The format of SRC is detected. No code in SRC is run, unless --trust-checkpoints is set. DST is
+written atomically. Files whose names end in .safetensors are read and written in this format.
 """
 
 import argparse
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .arguments import add_trust_argument
 
-# mmcrosscl.checkpoints.TARGETS, which imports torch; a test compares them
+# copy of mmcrosscl.checkpoints.TARGETS, whose import would import torch; a test compares them
 TARGETS = ('crosscl', 'mmdet', 'mmdet-backbone', 'detectron2', 'torchvision', 'timm')
 
 
@@ -23,10 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         choices=[0, 1],
         default=0,
-        help='with --to mmdet: 1 for detectors whose FPN starts at C3, as RetinaNet and FCOS',
+        help='with --to mmdet: 1 for detectors whose FPN starts at C3, such as RetinaNet and FCOS',
     )
     parser.add_argument(
-        '--raw', action='store_true', help='of averaged weights (EMA), those before averaging'
+        '--raw',
+        action='store_true',
+        help='convert the weights before averaging instead of the averaged weights (EMA)',
     )
     add_trust_argument(parser)
 

@@ -1,4 +1,4 @@
-"""Pre-train a small CrossCL on photographs, then fine-tune a detector from it and from scratch."""
+"""Pre-train a small model on photographs, then fine-tune a detector from it and from scratch."""
 
 import argparse
 
@@ -7,7 +7,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--data',
         metavar='FOLDER',
-        help='images to train on, at any depth; default: photographs that come with scikit-image',
+        help='folder of images to pre-train on, including its subfolders; default: the photographs '
+        'of scikit-image',
     )
 
 

@@ -1,4 +1,4 @@
-"""Print versions, compiled ops, GPUs and precision, and what to fix, for a bug report."""
+"""Print versions, compiled ops, GPUs, precision and problems to fix, for a bug report."""
 
 import argparse
 

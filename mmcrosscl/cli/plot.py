@@ -1,4 +1,4 @@
-"""Plot the losses and accuracies of a run, also while it trains."""
+"""Plot the losses and accuracies of a run, also during training."""
 
 import argparse
 from pathlib import Path
@@ -7,7 +7,7 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('work_dir', type=Path, help='work dir of the run')
     parser.add_argument(
-        '--out', type=Path, help='picture to write; default: losses.png in work_dir'
+        '--out', type=Path, help='image file to write; default: losses.png in work_dir'
     )
 
 

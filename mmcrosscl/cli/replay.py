@@ -1,4 +1,4 @@
-"""Rerun a training step whose loss or gradient was NaN/Inf, and print where it first occurs."""
+"""Rerun a NaN/Inf training step, and print the first module with a NaN/Inf output."""
 
 import argparse
 
@@ -7,7 +7,7 @@ from .arguments import add_config_arguments, config_keywords
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
-    parser.add_argument('record', help='non_finite_iter_*.pth, which training wrote')
+    parser.add_argument('record', help='file non_finite_iter_*.pth in the work dir')
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,7 +10,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'checkpoint',
         nargs='?',
-        help='trained model; omitted where nothing is trained, as for nearest neighbors',
+        help='checkpoint of the trained model; omit it if the test needs no trained model, as for '
+        'k-nearest neighbors',
     )
 
 

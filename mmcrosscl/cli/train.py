@@ -1,7 +1,7 @@
 """Train with a config of mmcrosscl, MMPretrain or MMDetection.
 
-With --gpus, N processes train on this machine, one per GPU, or on the CPU if there is no GPU.
-When one of them dies, all are restarted from the newest checkpoint of the run.
+With --gpus N, N processes train on this machine, one per GPU, or on the CPU if there is no GPU.
+If a process dies, all processes are restarted from the newest checkpoint of the run.
 """
 
 import argparse
@@ -17,20 +17,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const=True,
         default=False,
         metavar='CHECKPOINT',
-        help='resume from a checkpoint; without a name, from the newest one in the work dir',
+        help='resume from CHECKPOINT or, if CHECKPOINT is omitted, from the newest checkpoint in '
+        'the work dir',
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision (float16, GPU only)')
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
-        help="scale the learning rate by the batch size over the config's base_batch_size",
+        help="multiply the learning rate by the total batch size divided by the config's "
+        'auto_scale_lr.base_batch_size',
     )
     parser.add_argument(
         '--gpus',
         type=int,
         metavar='N',
-        help='start N training processes on this machine; NNODES, MASTER_ADDR and PORT in the '
-        'environment are for several machines, MAX_RESTARTS (3) for restarts',
+        help='start N training processes on this machine; environment variables: NNODES, '
+        'MASTER_ADDR and PORT for several machines, MAX_RESTARTS (default: 3) for restarts',
     )
 
 

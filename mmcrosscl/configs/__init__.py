@@ -1,7 +1,8 @@
-"""Settings of the text configs, for configs in pure Python.
+"""Pure-Python configs with the settings of the text configs.
 
-The text configs in ``configs/`` are the one source. Each module of :mod:`mmcrosscl.configs.crosscl`
-has the settings of the text config of the same name, with ``_`` in place of ``-``::
+Only the text configs in ``configs/`` define settings. Each module of
+:mod:`mmcrosscl.configs.crosscl` reads the settings of the text config with the same name, where
+``_`` replaces ``-``::
 
     with read_base():
         from mmcrosscl.configs.crosscl.r50_8xb32 import *
@@ -11,20 +12,20 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-# a link in a clone, a copy in the installed package
+# In a clone, this folder is a symbolic link; in the installed package, it is a copy.
 FOLDER = Path(__file__).parents[1] / '.mim/configs'
 
 
 def settings(path: str) -> ConfigDict:
-    """Read a text config together with the configs that it inherits.
+    """Read a text config together with the configs that it inherits from.
 
     Args:
         path (str): Path below ``configs/``, such as ``'crosscl/r50_8xb32.py'``.
 
     Returns:
-        ConfigDict: Name to value. Each call returns new objects, which may be modified in place.
+        ConfigDict: Settings by name. Each call returns new objects, which may be modified in place.
 
     Raises:
-        FileNotFoundError: If there is no such config.
+        FileNotFoundError: If the config does not exist.
     """
     return ConfigDict(Config.fromfile(FOLDER / path).to_dict())

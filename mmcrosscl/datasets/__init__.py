@@ -1,6 +1,6 @@
-"""Datasets without labels, samplers and batch collation."""
+"""Unlabeled datasets, samplers and batch collation."""
 
-# checks the requirements before the modules below import them
+# this import checks the requirements before the modules below import them
 import mmcrosscl.registry  # noqa: F401
 from mmcrosscl.structures import SeededIndex
 

@@ -1,4 +1,4 @@
-"""Orders of images that can start anywhere, and give each index the seed of its transforms."""
+"""Samplers that can start at any position and attach the seed of the transforms to each index."""
 
 from collections.abc import Iterator, Sized
 
@@ -11,14 +11,15 @@ from mmcrosscl.structures import SeededIndex
 
 @DATA_SAMPLERS.register_module()
 class SeededSampler(DefaultSampler):
-    """MMEngine's ``DefaultSampler`` with :class:`SeededIndex`; can start within an epoch.
+    """A ``DefaultSampler`` of MMEngine that yields :class:`SeededIndex` and can start mid-epoch.
 
     Attributes:
-        start (int): Images to skip in the next epoch only, over all ranks.
+        start (int): Number of images to skip at the start of the next epoch, summed over all ranks.
+            Later epochs are complete.
 
     Args:
         dataset (Sized): The dataset.
-        **kwargs: Those of ``DefaultSampler``.
+        **kwargs: Arguments of ``DefaultSampler``.
     """
 
     def __init__(self, dataset: Sized, **kwargs) -> None:
@@ -35,17 +36,18 @@ class SeededSampler(DefaultSampler):
 
 @DATA_SAMPLERS.register_module()
 class SeededInfiniteSampler(InfiniteSampler):
-    """Endless passes over the images with :class:`SeededIndex`; can start anywhere.
+    """An infinite sampler that yields :class:`SeededIndex` and can start at any position.
 
-    Pass e has the order of epoch e of :class:`SeededSampler`.
+    The sampler passes over the dataset again and again. Pass e has the same order as epoch e of
+    :class:`SeededSampler`.
 
     Attributes:
-        origin (tuple[int, int]): The number of images of each rank when the run was last resumed,
-            and the position of the order at that time. (0, 0) in a new run.
+        origin (tuple[int, int]): State when the run was last resumed: the number of images that
+            each rank had used, and the position in the order. (0, 0) in a new run.
 
     Args:
         dataset (Sized): The dataset.
-        **kwargs: Those of MMEngine's ``InfiniteSampler``.
+        **kwargs: Arguments of MMEngine's ``InfiniteSampler``.
     """
 
     def __init__(self, dataset: Sized, **kwargs) -> None:
@@ -54,26 +56,26 @@ class SeededInfiniteSampler(InfiniteSampler):
         self._start = 0
 
     def position(self, taken: int) -> int:
-        """Return the position of the order after ``taken`` images of each rank."""
+        """Return the position in the order after each rank has used ``taken`` images."""
         before, position = self.origin
         return position + (taken - before) * self.world_size
 
     def skip(self, num_samples: int) -> None:
-        """Start after ``num_samples`` images of each rank, in constant time."""
+        """Skip the first ``num_samples`` images of each rank, in constant time."""
         self._start = self.position(num_samples)
         self.indices = self._indices_of_rank()
 
     def _indices_of_rank(self) -> Iterator[SeededIndex]:
         position, current = self._start + self.rank, None
         while True:
-            number, row = divmod(position, self.size)
-            if number != current:
-                order, current = self._order(number), number
+            epoch, row = divmod(position, self.size)
+            if epoch != current:
+                order, current = self._order(epoch), epoch
             yield SeededIndex(order[row], self.seed, 0, position)
             position += self.world_size
 
-    def _order(self, number: int) -> list[int]:
+    def _order(self, epoch: int) -> list[int]:
         if not self.shuffle:
             return list(range(self.size))
-        generator = torch.Generator().manual_seed(self.seed + number)
+        generator = torch.Generator().manual_seed(self.seed + epoch)
         return torch.randperm(self.size, generator=generator).tolist()

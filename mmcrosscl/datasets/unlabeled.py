@@ -5,6 +5,7 @@ import os
 from mmpretrain.datasets import CustomDataset
 
 from mmcrosscl.errors import BrokenImageError, InputError
+from mmcrosscl.progress import progress_bar
 from mmcrosscl.registry import DATASETS
 from mmcrosscl.structures import SeededIndex
 
@@ -13,26 +14,26 @@ EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm',
 
 @DATASETS.register_module()
 class UnlabeledDataset(CustomDataset):
-    """All images below a folder, at any depth, or those in a list.
+    """A dataset of all images below a folder, or of the images in a list.
 
-    Links are followed; files and folders whose names begin with a dot are skipped. A list names
-    images of that folder only: a name that leads out of it is an error.
+    Images are searched at any depth. Symbolic links are followed. Files and folders whose names
+    begin with a dot are skipped. A list may only contain images below the folder.
 
-    An image that cannot be read is replaced with a random other one. The packed sample of the
-    replacement has the meta information ``skipped_images``, a list of (path, reason), which
-    :class:`~mmcrosscl.engine.SkippedImagesHook` counts and logs.
+    An image that cannot be read is replaced with another, random image. The packed sample of the
+    replacement has the meta information ``skipped_images``, a list of (path, reason).
+    :class:`~mmcrosscl.engine.SkippedImagesHook` counts and logs the skipped images.
 
     Args:
-        data_root (str): The folder. Defaults to ''.
-        data_prefix (str): The folder of the images, relative to ``data_root``. Defaults to ''.
-        ann_file (str): A text file that names one image per line, relative to ``data_prefix``.
-            Defaults to '': every image in the folder.
-        extensions (tuple[str, ...]): Of the files that are images. Defaults to common formats.
+        data_root (str): Root folder. Defaults to ''.
+        data_prefix (str): Folder of the images, relative to ``data_root``. Defaults to ''.
+        ann_file (str): Text file with one image path per line, relative to ``data_prefix``.
+            Defaults to '', which selects every image below the folder.
+        extensions (tuple[str, ...]): Extensions of image files. Defaults to common image formats.
         **kwargs: Arguments of :class:`mmengine.dataset.BaseDataset`, such as ``pipeline``.
 
     Raises:
-        InputError: If the folder or list is missing or has no image, or the list names a file
-            outside of the folder.
+        InputError: If the folder or the list does not exist or contains no images, or the list
+            contains a path outside of the folder.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class UnlabeledDataset(CustomDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """Return a dict with ``img_path`` per image, in the order of the list or of the paths."""
+        """Return a dict with ``img_path`` per image, in the order of the list or sorted by path."""
         folder = self.img_prefix
         if '://' not in folder and not os.path.isdir(folder):
             state = 'is a file' if os.path.exists(folder.rstrip('/')) else 'does not exist'
@@ -65,57 +66,61 @@ class UnlabeledDataset(CustomDataset):
             raise InputError(f'image list {self.ann_file} does not exist; correct ann_file')
         data_list = super().load_data_list()
         if self.ann_file:
-            # an empty line of a list names the folder itself
+            # an empty line in the list becomes the path of the folder itself
             itself = folder.rstrip('/')
             data_list = [info for info in data_list if info['img_path'].rstrip('/') != itself]
             self._stay_within(folder, data_list)
         if not data_list:
             raise InputError(
-                f'{self.ann_file or folder} names no image (at any depth, of the kinds '
-                f'{", ".join(sorted(self.extensions))}); point data_root at a folder of images'
+                f'{self.ann_file or folder} contains no images with the extensions '
+                f'{", ".join(sorted(self.extensions))}; set data_root to a folder of images'
             )
         return data_list
 
     def _stay_within(self, folder: str, data_list: list[dict]) -> None:
-        # by name only: links are the user's choice, as in a search of the folder
+        # only the path is checked: a symbolic link may lead out, as in a search of the folder
         prefix = os.path.join(folder, '')
         for info in data_list:
             path = info['img_path']
             if not path.startswith(prefix) or '..' in path.removeprefix(prefix).split('/'):
                 raise InputError(
-                    f'image list {self.ann_file} names {path}, which is not below {folder}; name '
-                    'only images in the folder, relative to it'
+                    f'image list {self.ann_file} contains {path}, which is not below {folder}; '
+                    'list only images below this folder'
                 )
 
     def _find_samples(self) -> list[str]:
         folder = self.img_prefix
         if '://' in folder:
             return super()._find_samples()
-        # removed by length: relpath would take seconds for a million names
+        # the prefix is removed as a string, because relpath takes seconds for a million paths
         prefix = os.path.join(folder, '')
         samples, seen, waiting = [], set(), [folder]
-        while waiting:
-            parent = waiting.pop()
-            # a link may lead back up
-            identity = os.stat(parent)
-            if (identity.st_dev, identity.st_ino) in seen:
-                continue
-            seen.add((identity.st_dev, identity.st_ino))
-            for entry in os.scandir(parent):
-                if entry.name.startswith('.'):
+        with progress_bar(f'Indexing {folder}', unit='images') as bar:
+            while waiting:
+                parent = waiting.pop()
+                if bar.due:
+                    bar.update(len(samples))
+                # a symbolic link may lead back to a parent folder
+                identity = os.stat(parent)
+                if (identity.st_dev, identity.st_ino) in seen:
                     continue
-                if entry.is_dir():
-                    waiting.append(entry.path)
-                # reading a pipe would block
-                elif entry.is_file() and self.is_valid_file(entry.name):
-                    samples.append(entry.path.removeprefix(prefix))
+                seen.add((identity.st_dev, identity.st_ino))
+                for entry in os.scandir(parent):
+                    if entry.name.startswith('.'):
+                        continue
+                    if entry.is_dir():
+                        waiting.append(entry.path)
+                    # pipes are excluded, because reading a pipe would block
+                    elif entry.is_file() and self.is_valid_file(entry.name):
+                        samples.append(entry.path.removeprefix(prefix))
         return sorted(samples)
 
     def __getitem__(self, idx: int) -> dict:
-        """Return the sample at ``idx``, or a random other one if its image is broken.
+        """Return the sample at ``idx``, or another, random sample if the image is broken.
 
         Args:
-            idx (int): A :class:`~mmcrosscl.structures.SeededIndex` seeds all random parameters.
+            idx (int): Index of the sample. A :class:`~mmcrosscl.structures.SeededIndex` also seeds
+                all random parameters.
 
         Raises:
             InputError: If ``max_refetch`` + 1 images in a row are broken.

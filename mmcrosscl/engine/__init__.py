@@ -1,6 +1,6 @@
-"""Training: the runner, optimizer wrappers and hooks, and from a config to a runner."""
+"""Training: loading of configs, the runner, hooks and optimizer wrappers."""
 
-# checks the requirements before the modules below import them
+# checks that the required packages are installed before the modules below import them
 import mmcrosscl.registry  # noqa: F401
 
 from .config import build_runner, load_config, set_test_checkpoint
@@ -10,6 +10,7 @@ from .options import merge_options
 from .runner import (
     DEFAULT_HOOKS,
     PreemptionHook,
+    ProgressHook,
     ResumableEpochLoop,
     ResumableIterLoop,
     ResumableRunner,
@@ -25,6 +26,7 @@ __all__ = [
     'NonFiniteHook',
     'PreemptionHook',
     'PretrainedHook',
+    'ProgressHook',
     'ResumableEpochLoop',
     'ResumableIterLoop',
     'ResumableRunner',

@@ -1,4 +1,4 @@
-"""From a config file and keywords to a runner."""
+"""Functions that load a config and build a runner from it."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -25,28 +25,31 @@ def load_config(
     auto_scale_lr: bool = False,
     trust_checkpoints: bool = False,
 ) -> Config:
-    """Read a config file and change it as the keywords say, for :func:`build_runner`.
+    """Load a config file and apply the keyword arguments to it.
 
     Args:
-        config (str | Path): A file, or ``PACKAGE::CONFIG`` for a config that an installed package
-            carries, such as ``mmcrosscl::crosscl/r50_8xb32.py``.
-        work_dir (str | Path, optional): Folder for results. Defaults to that of the config, else
-            ``work_dirs/<name of the config>``.
-        options (Mapping, optional): Settings to override, by dotted names such as
+        config (str | Path): Path of a config file, or ``PACKAGE::CONFIG`` for a config in an
+            installed package, such as ``mmcrosscl::crosscl/r50_8xb32.py``.
+        work_dir (str | Path, optional): Folder for results. Defaults to the config's ``work_dir``,
+            or to ``work_dirs/<name of the config>`` if the config does not set ``work_dir``.
+        options (Mapping, optional): Settings to override. The keys are dotted names such as
             ``'train_dataloader.batch_size'``; see :func:`merge_options`.
-        launcher (str): What started the processes: 'none', 'pytorch', 'slurm' or 'mpi'.
+        launcher (str): Program that started the processes: 'none', 'pytorch', 'slurm' or 'mpi'.
             Defaults to 'none'.
-        resume (bool | str | Path): True resumes from the newest checkpoint of the work dir, a name
-            from that checkpoint. Defaults to False.
-        amp (bool): Train in float16 with a scaled loss. Defaults to False.
-        auto_scale_lr (bool): Scale the learning rate by the batch size over the config's
-            ``auto_scale_lr.base_batch_size``. Defaults to False.
-        trust_checkpoints (bool): Unpickle everything that checkpoints contain, programs included.
-            Defaults to False.
+        resume (bool | str | Path): True resumes from the newest checkpoint in the work dir. A path
+            resumes from the checkpoint at this path. Defaults to False.
+        amp (bool): Train in float16 with loss scaling. Defaults to False.
+        auto_scale_lr (bool): Multiply the learning rate by the total batch size divided by the
+            config's ``auto_scale_lr.base_batch_size``. Defaults to False.
+        trust_checkpoints (bool): Unpickle all objects in checkpoints. This runs any code in a
+            checkpoint with the permissions of the user. Defaults to False.
+
+    Returns:
+        Config: Config for :func:`build_runner`.
 
     Raises:
-        InputError: If the file does not exist or cannot be read, an option is unknown, or a
-            keyword needs a setting that the config lacks.
+        InputError: If the file does not exist or cannot be read, if an option is unknown, or if a
+            keyword argument needs a setting that the config does not have.
     """
     cfg = _read(str(config))
     cfg.launcher = launcher
@@ -65,8 +68,8 @@ def load_config(
     if auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise InputError(
-                f'--auto-scale-lr: {config} has no auto_scale_lr.base_batch_size; add the '
-                'batch size that its learning rate is for'
+                f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {config} does not '
+                'set; set it to the batch size for which the learning rate is tuned'
             )
         cfg.auto_scale_lr.enable = True
     if resume is not False:
@@ -76,36 +79,40 @@ def load_config(
 
 
 def set_test_checkpoint(cfg: Config, checkpoint: str | Path | None) -> None:
-    """Set the checkpoint that a config is tested with.
+    """Set the checkpoint to test.
 
     Args:
-        cfg (Config): Changed in place.
-        checkpoint (str | Path, optional): None where nothing is trained.
+        cfg (Config): The config, which is changed in place.
+        checkpoint (str | Path, optional): The checkpoint. None if the test needs no trained model,
+            as for k-nearest neighbors, or if the config sets ``load_from``.
 
     Raises:
-        InputError: If the config has no test, or its model is trained and no checkpoint is given,
-            or the checkpoint does not exist.
+        InputError: If the config does not define a test, if the test needs a checkpoint and none is
+            set, or if the checkpoint does not exist.
     """
     name = cfg.filename
     if cfg.get('test_dataloader') is None:
-        raise InputError(f'{name} has no test_dataloader; give a config with a test')
+        raise InputError(f'{name} has no test_dataloader; pass a config that defines a test')
     if checkpoint is not None:
         if '://' not in str(checkpoint) and not Path(checkpoint).is_file():
             raise InputError(f'checkpoint {checkpoint} does not exist')
         cfg.load_from = str(checkpoint)
     elif cfg.get('train_cfg') is not None and cfg.get('load_from') is None:
-        raise InputError(f'{name} is trained before it is tested; name its checkpoint')
+        raise InputError(
+            f'{name} tests a trained model; pass the checkpoint of the model after the config'
+        )
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build a config's runner, :class:`ResumableRunner` unless its ``runner_type`` is another.
+    """Build the runner that the config's ``runner_type`` names.
 
     Args:
-        cfg (Config): A complete config, ``launcher`` and ``work_dir`` included; a missing
-            ``runner_type`` is set.
+        cfg (Config): A complete config that includes ``launcher`` and ``work_dir``. If
+            ``runner_type`` is missing, it is set to :class:`ResumableRunner`.
 
     Raises:
-        InputError: If the machine lacks what the config needs, or the work dir cannot be written.
+        InputError: If the machine does not support a setting of the config, or if the work dir
+            cannot be written to.
     """
     cfg.setdefault('runner_type', 'mmcrosscl.ResumableRunner')
     return RUNNERS.build(cfg)
@@ -114,11 +121,16 @@ def build_runner(cfg: Config) -> Runner:
 def _read(config: str) -> Config:
     package, packaged, _ = config.partition('::')
     if packaged and find_spec(package) is None:
-        raise InputError(f'config {config} is of a package that is not installed: {package}')
+        raise InputError(
+            f'config {config} needs the package {package}, which is not installed; install it, or '
+            'pass the path of a config file'
+        )
     if not packaged and not Path(config).is_file():
-        raise InputError(f'config {config} does not exist; see configs/')
+        raise InputError(
+            f'config {config} does not exist; pass a config file, such as a file in configs/'
+        )
     try:
         return get_config(config) if packaged else Config.fromfile(config)
-    # A config is a program and may raise anything.
+    # a config is a Python program and may raise any exception
     except Exception as error:
         raise InputError(f'config {config} cannot be read: {error!r}') from error

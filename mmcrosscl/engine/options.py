@@ -1,8 +1,10 @@
-"""Overrides of settings by dotted names; an unknown name is an error with the closest valid one."""
+"""Overrides of settings by dotted names, with an error that suggests the closest valid name."""
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
+from importlib import import_module
 
 from mmengine import registry as registries
 from mmengine.config import Config, ConfigDict
@@ -17,7 +19,7 @@ from mmcrosscl.errors import InputError
 
 from .runner.defaults import DEFAULT_HOOKS
 
-# what reads the keys of a dict that has no `type`, by the dict's name
+# maps the path of a dict without `type` to the function that takes its keys as arguments
 READERS: dict[str, Callable] = {
     '': Runner.__init__,
     'train_dataloader': DataLoader.__init__,
@@ -31,7 +33,7 @@ READERS: dict[str, Callable] = {
     'env_cfg.mp_cfg': set_multi_processing,
     'env_cfg.dist_cfg': distributed.init_process_group,
 }
-# further keys that MMEngine and mmcrosscl read there
+# maps the path of a dict to further keys that MMEngine and mmcrosscl read from it
 KEYS: dict[str, set[str]] = {
     '': {
         'activation_checkpointing', 'compile', 'efficient_conv_bn_eval', 'find_unused_parameters',
@@ -49,13 +51,14 @@ def merge_options(cfg: Config, options: Mapping[str, object]) -> None:
     """Override settings of a config, in place.
 
     Args:
-        cfg (Config): Changed only if all options are valid.
-        options (Mapping): Value by dotted name; a number is the index in a list. A name must be in
-            the config, or an argument of the component whose settings it is in. A leading ``+``
-            adds any other setting.
+        cfg (Config): The config, which is changed only if all options are valid.
+        options (Mapping): Maps dotted names to values. A number in a name is an index in a list. A
+            name is valid if the config has this setting, or if the setting is an argument of the
+            component that the surrounding dict configures. A leading ``+`` adds any other setting.
 
     Raises:
-        InputError: If a name is unknown; the message has the closest valid one.
+        InputError: If a name or an index is not valid. For a name, the message suggests the closest
+            valid name.
     """
     settings = {name.removeprefix('+'): value for name, value in options.items()}
     merged = cfg.copy()
@@ -71,35 +74,35 @@ def merge_options(cfg: Config, options: Mapping[str, object]) -> None:
 
 
 def _check(name: str, value: object, before: object, after: object) -> None:
-    """Raise unless the config or a component knows the name."""
+    """Raise an InputError unless the config or a component has a setting of this name."""
     parts = name.split('.')
-    for place, part in enumerate(parts):
+    for position, part in enumerate(parts):
         if isinstance(before, list | tuple):
-            # an index out of range failed when the options were merged
+            # merge_from_dict has already rejected an index that is out of range
             before, after = before[int(part)], after[int(part)]
             continue
         if not isinstance(before, dict | Config):
-            # the setting was None or a plain value, and becomes a dict
+            # the option replaces None or a plain value by a dict, whose keys cannot be checked
             return
-        path = '.'.join(parts[:place])
+        path = '.'.join(parts[:position])
         if path == 'default_hooks' and part in DEFAULT_HOOKS:
-            # the config's settings of a hook are merged with these
+            # the runner merges the config's settings of a default hook with its default settings
             before = {**DEFAULT_HOOKS, **before}
             after = {part: {**DEFAULT_HOOKS[part], **(after[part] or {})}}
         if part not in before:
             known = _known(path, before, after)
             if known is not None and part not in known:
-                _refuse(name, parts, place, known, value)
+                _refuse(name, parts, position, known, value)
             return
         before, after = before[part], after[part]
 
 
 def _known(path: str, before: Mapping, after: Mapping) -> set[str] | None:
-    """Return the valid keys of the dict at a path, or None if any key may be."""
+    """Return the valid keys of the dict at a path, or None if every key is valid."""
     known = {key for key in before.keys() if not key.startswith('_')} | KEYS.get(path, set())
     if (kind := after.get('type')) is not None:
         reader = find_component(kind)
-        # an unknown component is for the registry to name
+        # the registry raises an error for an unknown component when it builds the component
         names = None if reader is None else argument_names(reader)
     else:
         names = argument_names(READERS[path]) if path in READERS else set()
@@ -109,46 +112,52 @@ def _known(path: str, before: Mapping, after: Mapping) -> set[str] | None:
 
 
 def find_component(kind: str | type) -> Callable | None:
-    """Return the component that a config's ``type`` names, from whichever registry has it."""
+    """Return the component that a config's ``type`` names, or None if no registry has it."""
     if not isinstance(kind, str):
         return kind
+    names = [kind]
+    if '.' not in kind:
+        # the registries of the default scope, such as MMDetection's, are searched first
+        scope = DefaultScope.get_current_instance().scope_name
+        with suppress(ImportError):
+            import_module(f'{scope}.registry')
+        names.insert(0, f'{scope}.{kind}')
     for registry in vars(registries).values():
         if isinstance(registry, Registry):
-            # that of the default scope, such as MMDetection's, which also searches its parents
-            with registry.switch_scope_and_registry(None) as scoped:
-                if (found := scoped.get(kind)) is not None:
-                    return found
+            found = next(filter(None, map(registry.get, names)), None)
+            if found is not None:
+                return found
     return None
 
 
 def argument_names(component: Callable) -> set[str] | None:
-    """Return the names of the arguments of a class or function, or None if it takes any.
+    """Return the argument names of a class or function, or None if it takes any argument.
 
-    Of a class whose constructor takes ``**kwargs`` they include those of its base classes.
+    If the constructor of a class takes ``**kwargs``, the arguments of its bases are included.
     """
     if not inspect.isclass(component):
-        steps = [component]
+        functions = [component]
     else:
         classes = [c for c in component.__mro__ if '__init__' in vars(c) and c is not object]
-        steps = [vars(c)['__init__'] for c in classes]
-    if not steps:
+        functions = [vars(c)['__init__'] for c in classes]
+    if not functions:
         return set()
     names: set[str] = set()
-    for step in steps:
-        parameters = inspect.signature(step).parameters.values()
+    for function in functions:
+        parameters = inspect.signature(function).parameters.values()
         names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
         if not any(p.kind == p.VAR_KEYWORD for p in parameters):
             return names - {'self'}
     return None
 
 
-def _refuse(name: str, parts: list[str], place: int, known: set[str], value: object) -> None:
-    close = get_close_matches(parts[place], known, n=1)
+def _refuse(name: str, parts: list[str], position: int, known: set[str], value: object) -> None:
+    close = get_close_matches(parts[position], known, n=1)
     if close:
-        right = '.'.join([*parts[:place], close[0], *parts[place + 1 :]])
+        right = '.'.join([*parts[:position], close[0], *parts[position + 1 :]])
         hint = f'did you mean {right}?'
     else:
-        owner = '.'.join(parts[:place]) or 'the config'
-        hint = f'{owner} has {", ".join(sorted(known))}.'
+        owner = '.'.join(parts[:position]) or 'the config'
+        hint = f'the valid settings of {owner} are {", ".join(sorted(known))}.'
     shown = value if not isinstance(value, ConfigDict | dict | list | tuple) else '…'
     raise InputError(f'unknown setting {name}: {hint} To add it on purpose, write +{name}={shown}')

@@ -1,6 +1,6 @@
 """Evaluation of pre-trained features."""
 
-# checks the requirements before the modules below import them
+# imported first, because it checks the requirements that the modules below import
 import mmcrosscl.registry  # noqa: F401
 
 from .knn import KNNClassifier

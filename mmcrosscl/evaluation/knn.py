@@ -9,6 +9,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from mmcrosscl.errors import InputError
+from mmcrosscl.progress import track
 from mmcrosscl.registry import MODELS
 
 
@@ -20,12 +21,14 @@ class KNNClassifier(ImageClassifier):
     images votes for its class with weight exp(s / temperature), where s is the cosine similarity.
 
     Args:
-        backbone (dict): Config of the backbone. A ``neck`` in ``kwargs`` pools its feature maps.
-        bank (dict): Config of the data loader of the labeled images, without augmentation. They are
-            encoded once, before the first prediction, and the work is split over the processes.
+        backbone (dict): Config of the backbone. Pass a ``neck`` that pools its feature maps.
+        bank (dict): Config of the data loader of the labeled images, without augmentation. The
+            images are encoded once, before the first prediction. Each process encodes a part of
+            them.
         num_classes (int): Number of classes.
-        k (int): Number of neighbors that vote; all images if there are fewer. Defaults to 200.
-        temperature (float): > 0. Defaults to 0.07.
+        k (int): Number of neighbors that vote. All labeled images vote if there are fewer than k.
+            Defaults to 200.
+        temperature (float): Temperature of the votes, > 0. Defaults to 0.07.
         **kwargs: Other arguments of MMPretrain's ``ImageClassifier``.
 
     Raises:
@@ -43,7 +46,9 @@ class KNNClassifier(ImageClassifier):
     ) -> None:
         super().__init__(backbone, **kwargs)
         if k < 1 or temperature <= 0:
-            raise InputError(f'k is {k} and temperature {temperature}; both must be positive')
+            raise InputError(
+                f'expected k >= 1 and temperature > 0, but got k={k} and temperature={temperature}'
+            )
         self.bank = bank
         self.num_classes = num_classes
         self.k = k
@@ -60,8 +65,8 @@ class KNNClassifier(ImageClassifier):
             data_samples (list[DataSample]): N samples, modified in place.
 
         Returns:
-            list[DataSample]: The same samples, with predicted scores, (num_classes,) that sum to 1,
-            and label.
+            list[DataSample]: The same samples. ``pred_score`` is (num_classes,) and sums to 1;
+            ``pred_label`` is the class with the highest score.
         """
         if self.features is None:
             self._encode_bank()
@@ -78,13 +83,14 @@ class KNNClassifier(ImageClassifier):
         device = next(self.parameters()).device
         labels = torch.as_tensor(loader.dataset.get_gt_labels(), device=device)
         features = None
-        for batch in loader:
+        for batch in track(loader, 'Encoding the labeled images', unit='batches'):
             data = self.data_preprocessor(batch, False)
             encoded = self.extract_feat(data['inputs'])[-1]
             if features is None:
                 features = encoded.new_zeros(len(labels), encoded.shape[1])
             rows = [sample.sample_idx for sample in data['data_samples']]
             features[rows] = encoded
-        # rows of other processes are zero here; normalizing cancels the sum of a row encoded by two
+        # Each process has zeros in the rows that other processes encode, so the sum joins all rows.
+        # The sampler may repeat an image in two processes; the normalization cancels the factor 2.
         all_reduce(features)
         self.features, self.labels = F.normalize(features, dim=1), labels

@@ -1,6 +1,6 @@
-"""The CrossCL model and its parts."""
+"""The CrossCL model and its components."""
 
-# checks the requirements before the modules below import them
+# checks the required packages before the modules below import them
 import mmcrosscl.registry  # noqa: F401
 
 from .crosscl import CrossCL

@@ -1,4 +1,4 @@
-"""Transfers to the device and between processes: shuffled batches and gathered keys."""
+"""Transfers to a device and between processes, such as batch shuffling and gathering."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,18 +9,19 @@ from torch import Tensor, distributed
 
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:
-    """Copy a small tensor from host memory to a device without synchronization."""
+    """Copy a small tensor from host memory to a device without synchronizing the device."""
     return x.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else x.to(device)
 
 
 def start_gather(x: Tensor) -> Callable[[], Tensor]:
-    """Start to gather a tensor of every process, asynchronously.
+    """Start an asynchronous all-gather of a tensor along its first dimension.
 
     Args:
-        x (Tensor): (N, ...), of the same shape on every rank, without gradient.
+        x (Tensor): (N, ...), without gradient. The shape must be the same on every rank.
 
     Returns:
-        Callable: Waits and returns (ΣN, ...), in the order of the ranks.
+        Callable: A function that waits for the tensors of all W processes and returns them as
+        (W·N, ...), in rank order.
     """
     world = get_world_size()
     if world == 1:
@@ -32,40 +33,50 @@ def start_gather(x: Tensor) -> Callable[[], Tensor]:
 
 
 class BatchShuffle:
-    """A permutation of the images of all processes, and the part of this process.
+    """Random permutation of the images of all processes.
 
-    Each process sends and receives only the images that move to another process: of N images each,
-    each of W processes receives N·(W − 1) / W on average, where gathering all images takes
-    N·(W − 1). The permutation is a function of ``seed``, so all processes have the same one without
-    communication, and a resumed run has those of the interrupted one.
+    Each process sends and receives only the images that move to another process. With N images on
+    each of W processes, a process receives N·(W − 1) / W images on average. Gathering all images
+    would receive N·(W − 1). The permutation depends only on ``seed``: all processes compute the
+    same permutation without communication, and a resumed run repeats the permutations of the
+    interrupted run.
 
     Args:
-        images (int): N, images of each process.
-        seed (int): The same on every process.
+        images (int): N, number of images per process.
+        seed (int): Seed of the permutation. It must be the same on every process.
         device (torch.device): Device of the images.
     """
 
     def __init__(self, images: int, seed: int, device: torch.device) -> None:
         rank, world = get_rank(), get_world_size()
         order = torch.randperm(world * images, generator=torch.Generator().manual_seed(seed))
-        # row r: the index in the global batch of each image that rank r takes
-        taken = order.view(world, images)
-        home = taken // images
-        places = home[rank].argsort(stable=True)
-        self._received = home[rank].bincount(minlength=world).tolist()
-        self._sent = (home == rank).sum(dim=1).tolist()
-        own = taken[home == rank] % images
-        index = to_device(torch.stack((own, own.argsort(), places, places.argsort())), device)
-        self._to_send, self._to_keep, self._to_return, self._to_places = index
+        # row r holds the indices in the global batch of the images that rank r receives
+        parts = order.view(world, images)
+        owner = parts // images
+        by_owner = owner[rank].argsort(stable=True)
+        self._received = owner[rank].bincount(minlength=world).tolist()
+        self._sent = (owner == rank).sum(dim=1).tolist()
+        own = parts[owner == rank] % images
+        index = to_device(torch.stack((own, own.argsort(), by_owner, by_owner.argsort())), device)
+        self._to_send, self._to_own_order, self._to_return, self._to_permuted_order = index
 
     def shuffle(self, x: Tensor) -> Tensor:
-        """Return this process's part, (N, ...), of the permuted images."""
-        return _start_exchange(x[self._to_send], self._sent, self._received)()[self._to_places]
+        """Exchange the images and return this process's part of the permutation, (N, ...)."""
+        wait = _start_exchange(x[self._to_send], self._sent, self._received)
+        return wait()[self._to_permuted_order]
 
     def start_restore(self, x: Tensor) -> Callable[[], Tensor]:
-        """Start to send back (N, ...) features of shuffled images; the result waits for its own."""
+        """Start to send the features of shuffled images back to the processes of the images.
+
+        Args:
+            x (Tensor): (N, ...), features of the images that :meth:`shuffle` returned.
+
+        Returns:
+            Callable: A function that waits for the features of this process's images and returns
+            them as (N, ...), in the order before :meth:`shuffle`.
+        """
         wait = _start_exchange(x[self._to_return], self._received, self._sent)
-        return lambda: wait()[self._to_keep]
+        return lambda: wait()[self._to_own_order]
 
 
 def _start_exchange(x: Tensor, sent: list[int], received: list[int]) -> Callable[[], Tensor]:
@@ -76,6 +87,6 @@ def _start_exchange(x: Tensor, sent: list[int], received: list[int]) -> Callable
 
 
 def _wait(work: distributed.Work, arriving: Tensor, sent: Tensor) -> Tensor:
-    """Wait for ``arriving``; ``sent`` is kept alive, as it is read until then."""
+    """Wait for ``arriving``. The argument ``sent`` keeps the sent memory alive until then."""
     work.wait()
     return arriving

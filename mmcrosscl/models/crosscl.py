@@ -1,4 +1,4 @@
-"""CrossCL, the algorithm."""
+"""The CrossCL algorithm."""
 
 import math
 
@@ -13,7 +13,6 @@ from mmcrosscl.structures import ViewPairSample
 
 from .communication import start_gather
 from .key_encoder import KeyEncoder
-from .queue import KeyQueue
 
 
 @MODELS.register_module()
@@ -21,27 +20,30 @@ class CrossCL(BaseSelfSupervisor):
     """Cross-stage regional contrastive learning.
 
     Yan et al., "Self-supervised Cross-stage Regional Contrastive Learning for Object Detection",
-    ICME 2023. MoCo v2 plus regional terms: the same region of an image must have similar features
-    in two views, within a pyramid level and across levels.
+    ICME 2023. CrossCL adds regional terms to MoCo v2: the same region of an image must have similar
+    features in two views, both within a pyramid level and across pyramid levels.
 
     Args:
-        backbone (dict): Returns the neck's stages as a tuple of (N, C, H, W) maps.
-        neck (dict): Returns the global vector and the pyramid levels, and publishes ``levels``,
-            ``strides`` and ``feat_dim``; see :class:`CrossCLNeck`.
-        head (dict): Contrasts them, with the neck's strides; see :class:`CrossCLHead`.
-        queue_len (int): Past keys kept as negatives of the global term. Defaults to 65536.
+        backbone (dict): Config of the backbone, which returns the stages for the neck as a tuple of
+            (N, C, H, W) maps.
+        neck (dict): Config of the neck, which returns the global vector and the pyramid levels, and
+            has the attributes ``levels``, ``strides`` and ``feat_dim``; see :class:`CrossCLNeck`.
+        head (dict): Config of the head, which contrasts the neck's outputs. ``strides`` is set to
+            the neck's strides; see :class:`CrossCLHead`.
+        queue (dict): Config of the queue of past keys, the negatives of the global term. ``dim`` is
+            set to the neck's ``feat_dim``; see :class:`KeyQueue`. Defaults to 65,536 keys.
         momentum (float): Weight of the query encoder in each update of the key encoder.
             Defaults to 0.001.
-        channels_last (bool): Keep maps and weights in channels-last memory, in which convolutions
-            are faster, with the same results within rounding. Defaults to True.
-        compile (bool | dict): Run both encoders through ``torch.compile``, with these settings if
-            it is a dict. Defaults to False.
-        data_preprocessor (dict, optional): Defaults to :class:`ViewPreprocessor` without
-            normalization.
+        channels_last (bool): Keep feature maps and weights in channels-last memory, which makes
+            convolutions faster. The results are the same within rounding. Defaults to True.
+        compile (bool | dict): Compile the backbones of the query encoder and the key encoder with
+            ``torch.compile``. A dict sets the arguments of ``torch.compile``. Defaults to False.
+        data_preprocessor (dict, optional): Config of the data preprocessor. Defaults to
+            :class:`ViewPreprocessor` without normalization.
         init_cfg (dict, optional): Defaults to None.
 
     Raises:
-        InputError: If the head contrasts a level that the neck does not return.
+        InputError: If the head's levels or strides do not match the neck.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class CrossCL(BaseSelfSupervisor):
         backbone: dict,
         neck: dict,
         head: dict,
-        queue_len: int = 65536,
+        queue: dict = dict(type='mmcrosscl.KeyQueue', length=65536),
         momentum: float = 0.001,
         channels_last: bool = True,
         compile: bool | dict = False,
@@ -57,7 +59,7 @@ class CrossCL(BaseSelfSupervisor):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         if data_preprocessor is None or isinstance(data_preprocessor, dict):
-            # with its scope, so that it is found from MMDetection's registry too
+            # the scope lets MMDetection's registry find the class
             default = dict(type='mmcrosscl.ViewPreprocessor')
             data_preprocessor = {**default, **(data_preprocessor or {})}
         super().__init__(backbone, neck, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
@@ -66,14 +68,16 @@ class CrossCL(BaseSelfSupervisor):
         self.head = head
         if not head.strides.items() <= self.neck.strides.items():
             raise InputError(
-                f'the head has strides {head.strides} and the neck {self.neck.strides}; give the '
-                "head the neck's"
+                f'the head has strides {head.strides}, but the neck has {self.neck.strides}; set '
+                "the head's strides to the neck's"
             )
-        # a neck that does not publish the strides of its stages accepts any
+        # without `stage_strides`, only the strides of the neck's levels restrict the view size
         stage_strides = getattr(self.neck, 'stage_strides', ())
         self._size_divisor = math.lcm(*self.neck.strides.values(), *stage_strides)
         self.key_encoder = KeyEncoder(self.backbone, self.neck, momentum)
-        self.queue = KeyQueue(self.neck.feat_dim, queue_len)
+        self.queue = MODELS.build(
+            {'type': 'mmcrosscl.KeyQueue', **queue, 'dim': self.neck.feat_dim}
+        )
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self._memory_format)
         if compile is not False:
@@ -82,7 +86,7 @@ class CrossCL(BaseSelfSupervisor):
                 encoder.compile(**settings)
 
     def loss(self, inputs: list[Tensor], data_samples: list[ViewPairSample]) -> dict[str, Tensor]:
-        """Compute one training step's losses, and update the key encoder and the queue.
+        """Compute the losses of a training step, and update the key encoder and the queue.
 
         Args:
             inputs (list[Tensor]): Query views and key views, each (N, 3, S, S), normalized.
@@ -92,12 +96,12 @@ class CrossCL(BaseSelfSupervisor):
             dict[str, Tensor]: A loss and an accuracy per term.
 
         Raises:
-            InputError: If the views are not two batches of equal squares, or a stride does not
-                divide S.
+            InputError: If the inputs are not two batches of square views of the same size, or S is
+                not a multiple of every stride.
         """
         query_view, key_view = self._views(inputs)
         size = query_view.shape[-1]
-        # the key first: what all ranks need of it is gathered while the query is encoded
+        # keys are encoded first, so that gathering them overlaps with encoding the queries
         self.key_encoder.update(self.backbone, self.neck)
         key = self.key_encoder(key_view)
         negatives = self.head.negatives(key, size)
@@ -111,22 +115,24 @@ class CrossCL(BaseSelfSupervisor):
     def predict(
         self, inputs: list[Tensor], data_samples: list[ViewPairSample] | None = None
     ) -> list[ViewPairSample]:
-        """Encode both views of each image with the query encoder, for metrics and pictures.
+        """Encode both views of each image with the query encoder, for metrics and figures.
 
-        The key encoder and the queue are not used. In eval mode nothing of the model changes.
+        The key encoder and the queue are not used. In eval mode, the model state is unchanged.
 
         Args:
             inputs (list[Tensor]): Query views and key views, each (N, 3, S, S), normalized.
-            data_samples (list[ViewPairSample], optional): N samples. Defaults to None: new ones.
+            data_samples (list[ViewPairSample], optional): N samples. Defaults to None, which
+                creates new samples.
 
         Returns:
             list[ViewPairSample]: The N samples, with ``query_features`` and ``key_features`` set.
-            Each is the neck's output for one image and view, without gradient and not normalized:
-            'global', (feat_dim,), and a (C, S / stride, S / stride) map per pyramid level.
+            Each of the two fields is the neck's output for one view: the global vector 'global',
+            (feat_dim,), and a (C, S / stride, S / stride) map per pyramid level. The features have
+            no gradient and are not normalized.
 
         Raises:
-            InputError: If the views are not two batches of equal squares, or a stride does not
-                divide S.
+            InputError: If the inputs are not two batches of square views of the same size, or S is
+                not a multiple of every stride.
         """
         query, key = (self.neck(self.backbone(view)) for view in self._views(inputs))
         if data_samples is None:
@@ -146,13 +152,14 @@ class CrossCL(BaseSelfSupervisor):
 
         Args:
             inputs (list[Tensor] | Tensor): Query views and key views, each (N, 3, S, S),
-                normalized; in mode 'tensor' one batch of images, (N, 3, H, W).
+                normalized. In mode 'tensor', one batch of images, (N, 3, H, W).
             data_samples (list[ViewPairSample], optional): N samples. Defaults to None.
             mode (str): 'loss', 'predict' or 'tensor'. Defaults to 'tensor'.
 
         Returns:
-            dict[str, Tensor] | list[ViewPairSample] | tuple[Tensor, ...]: The losses, the samples
-            with features, or the backbone's stages.
+            dict[str, Tensor] | list[ViewPairSample] | tuple[Tensor, ...]: The losses in mode
+            'loss', the samples with features in mode 'predict', or the backbone's stages in mode
+            'tensor'.
         """
         if mode == 'predict':
             return self.predict(inputs, data_samples)
@@ -162,12 +169,12 @@ class CrossCL(BaseSelfSupervisor):
         shapes = [tuple(view.shape) for view in inputs]
         if len(shapes) != 2 or shapes[0] != shapes[1] or shapes[0][-1] != shapes[0][-2]:
             raise InputError(
-                f'inputs are {shapes}; give the query views and the key views, two batches of '
-                'squares of one size'
+                f'expected two batches of square views of the same size, but got shapes {shapes}; '
+                'pass the query views and the key views'
             )
         if (size := shapes[0][-1]) % self._size_divisor:
             raise InputError(
-                f'view size {size} is not a multiple of the strides of all levels; use a multiple '
-                f'of {self._size_divisor}'
+                f'view size {size} is not a multiple of every stride; use a multiple of '
+                f'{self._size_divisor}'
             )
         return [view.contiguous(memory_format=self._memory_format) for view in inputs]

@@ -1,4 +1,4 @@
-"""The InfoNCE loss: from queries, positives, negatives and a temperature to a loss."""
+"""The InfoNCE loss, as a function and as a module."""
 
 import torch
 from torch import Tensor, nn
@@ -10,25 +10,27 @@ from mmcrosscl.registry import MODELS
 def info_nce(
     query: Tensor, positive: Tensor, negatives: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Mean InfoNCE loss of each query against one positive and shared negatives.
+    """Compute the mean InfoNCE loss of queries, each with one positive and shared negatives.
 
     Equation 1 of van den Oord et al., 2018 (https://arxiv.org/abs/1807.03748), with the shared
     negatives of He et al., 2020 (https://arxiv.org/abs/1911.05722):
     ``logsumexp([q·pos, q·neg₁, q·neg₂, …] / T) − q·pos / T``, averaged over the rows.
 
-    No N × K matrix is kept: memory is O(N·C) in addition to the input. Terms with the same
-    negatives are computed fastest in one call, as leading dimensions of query and positive.
+    The full N × K matrix of logits is never stored: the function needs O(N·C) memory in addition to
+    the input. Terms with the same negatives are fastest in one call, in which they are stacked
+    along leading dimensions of ``query`` and ``positive``.
 
     Args:
-        query (Tensor): (..., N, C), unit length, carries gradient.
+        query (Tensor): (..., N, C), unit length, with gradient.
         positive (Tensor): (..., N, C), unit length.
         negatives (Tensor): (K, C), unit length, no gradient.
         temperature (float): > 0.
 
     Returns:
-        tuple[Tensor, Tensor]: The loss, (...), and the top-1 accuracy, (...), the percentage of
-        rows whose positive is nearer than every negative. Both are 0 when N is 0, the loss with a
-        graph, so that every rank has gradients to reduce.
+        tuple[Tensor, Tensor]: The loss, (...), and the top-1 accuracy, (...). The accuracy is the
+        percentage of queries that are more similar to their positive than to every negative. If N
+        is 0, the loss and the accuracy are 0, and the loss still has a graph, because every rank
+        must have gradients to reduce.
 
     Raises:
         InputError: If the shapes disagree, there are no negatives, the negatives carry gradient,
@@ -47,20 +49,21 @@ def info_nce(
 class _LogSumExp(torch.autograd.Function):
     """Log-sum-exp and maximum of the logits of (N, C) queries against the negatives.
 
-    The gradient of the log-sum-exp is the mean of the negatives, weighted by the softmax: together
-    they are attention with the negatives as keys and values. One pass over the negatives in parts
-    gives both, as the pass over keys of Rabe and Staats, 2021 (https://arxiv.org/abs/2112.05682).
+    The gradient of the log-sum-exp is the mean of the negatives, weighted by the softmax of the
+    logits. Value and gradient together are attention with the negatives as keys and values. One
+    pass over parts of the negatives computes the value and the gradient, as in Rabe and Staats,
+    2021 (https://arxiv.org/abs/2112.05682).
     """
 
     @staticmethod
     def forward(ctx, query: Tensor, negatives: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        # sums of half-precision logits are kept in single precision
+        # logits and sums of half-precision inputs are computed in single precision
         query = scale * query.to(torch.promote_types(query.dtype, torch.float32))
         greatest = query.new_full((len(query),), -torch.inf)
         total = torch.zeros_like(greatest)
         mean = torch.zeros_like(query)
         length = min(_part_length(query), len(negatives))
-        # allocating memory for every part would cost more than the sums
+        # all parts share one buffer, because an allocation per part would take longer than the sums
         memory = query.new_empty(len(query) * length)
         for part in negatives.split(length):
             part = part.to(query.dtype)
@@ -86,14 +89,14 @@ class _LogSumExp(torch.autograd.Function):
 
 
 def _part_length(query: Tensor) -> int:
-    """Return the number of negatives per part, whose logits should fit into the cache."""
+    """Return the number of negatives per part, so that the logits of a part fit into the cache."""
     cache = 32 * 2**20 if query.is_cuda else 2**20
     return max(256, cache // (4 * max(len(query), 1)))
 
 
 @MODELS.register_module()
 class InfoNCELoss(nn.Module):
-    """:func:`info_nce` at one temperature, for configs.
+    """Module that computes :func:`info_nce` with a fixed temperature.
 
     Args:
         temperature (float): > 0. Defaults to 0.2.
@@ -119,13 +122,15 @@ def _check(query: Tensor, positive: Tensor, negatives: Tensor, temperature: floa
     _check_temperature(temperature)
     if query.shape != positive.shape or query.ndim < 2 or negatives.shape[1:] != query.shape[-1:]:
         raise InputError(
-            f'query {tuple(query.shape)}, positive {tuple(positive.shape)} and negatives '
-            f'{tuple(negatives.shape)} must be (..., N, C), (..., N, C) and (K, C)'
+            'expected query, positive and negatives of shapes (..., N, C), (..., N, C) and (K, C), '
+            f'but got {tuple(query.shape)}, {tuple(positive.shape)} and {tuple(negatives.shape)}'
         )
     if len(negatives) == 0:
-        raise InputError('there are no negatives; give at least one')
+        raise InputError('there are no negatives; pass at least one')
     if negatives.requires_grad:
-        raise InputError('negatives carry gradient, which is not computed; detach them')
+        raise InputError(
+            'negatives require gradient, but their gradient is not computed; detach the negatives'
+        )
 
 
 def _check_temperature(temperature: float) -> None:

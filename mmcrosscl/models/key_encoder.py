@@ -13,16 +13,20 @@ from .communication import BatchShuffle
 
 
 class KeyEncoder(nn.Module):
-    """Moving average of a backbone and neck: ``k ← (1 − m)·k + m·q`` on parameters only.
+    """Exponential moving average of the query encoder, which is a backbone and a neck.
 
-    He et al., 2020 (https://arxiv.org/abs/1911.05722), equation 2, with 1 − m in place of its m, as
-    in MMEngine's averaged models. Batch norm has its own running statistics. The first update
-    starts with a copy of the query encoder, so that any initialization of the query encoder
-    applies. A loaded checkpoint with updates is not overwritten.
+    An update computes ``k ← (1 − m)·k + m·q`` for every parameter. This is equation 2 of He et al.,
+    2020 (https://arxiv.org/abs/1911.05722). As in MMEngine's averaged models, m is the weight of
+    the query encoder, which He et al. write as 1 − m. The batch norm layers of the key encoder keep
+    their own running statistics.
+
+    The first update copies the query encoder before it averages, so that the key encoder starts
+    from any initialization of the query encoder. If a loaded checkpoint contains at least one
+    update, its key encoder is not overwritten.
 
     Args:
-        backbone (nn.Module): The query's backbone.
-        neck (nn.Module): The query's neck.
+        backbone (nn.Module): Backbone of the query encoder.
+        neck (nn.Module): Neck of the query encoder.
         momentum (float): m, above 0 and at most 1.
 
     Raises:
@@ -36,21 +40,21 @@ class KeyEncoder(nn.Module):
         self.backbone = deepcopy(backbone).requires_grad_(False)
         self.neck = deepcopy(neck).requires_grad_(False)
         self.register_buffer('steps', torch.zeros((), dtype=torch.long))
-        self._follow = get_ema_multi_avg_fn(1 - momentum)
-        # copy of `steps` in host memory, so that a GPU is waited for only once
+        self._update_averages = get_ema_multi_avg_fn(1 - momentum)
+        # copy of `steps` in host memory, because reading `steps` waits for the GPU
         self._step: int | None = None
 
     @torch.no_grad()
     def update(self, backbone: nn.Module, neck: nn.Module) -> None:
-        """Update the parameters towards those of the query's backbone and neck."""
+        """Move the parameters towards the parameters of the query's backbone and neck."""
         if self._step is None:
             self._step = int(self.steps)
             if self._step == 0:
                 self.backbone.load_state_dict(backbone.state_dict())
                 self.neck.load_state_dict(neck.state_dict())
-        followers = [*self.backbone.parameters(), *self.neck.parameters()]
-        leaders = [*backbone.parameters(), *neck.parameters()]
-        self._follow(followers, leaders, None)
+        averages = [*self.backbone.parameters(), *self.neck.parameters()]
+        parameters = [*backbone.parameters(), *neck.parameters()]
+        self._update_averages(averages, parameters, None)
         self.steps += 1
         self._step += 1
 
@@ -58,14 +62,15 @@ class KeyEncoder(nn.Module):
     def forward(self, view: Tensor) -> dict[str, Tensor]:
         """Encode the key views of this rank.
 
-        Between ranks the images are shuffled around the encoding, so that the statistics of batch
-        norm do not tell which keys belong to one rank's queries.
+        With several ranks, the images are shuffled across ranks for the encoding, and their
+        features are returned to the original ranks. Without shuffling, the batch norm statistics
+        would reveal which keys belong to the queries of a rank.
 
         Args:
             view (Tensor): (N, 3, S, S), normalized.
 
         Returns:
-            dict[str, Tensor]: The neck's output for the N views, in their order.
+            dict[str, Tensor]: The neck's output for the N views, in the order of ``view``.
         """
         if get_world_size() == 1:
             return self.neck(self.backbone(view))

@@ -1,4 +1,4 @@
-"""Backbone stages in; the global vector and pyramid levels out."""
+"""The neck, which computes the global vector and the pyramid levels from backbone stages."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,16 @@ STRIDES = (4, 8, 16, 32, 64, 128)
 
 @MODELS.register_module()
 class CrossCLNeck(BaseModule):
-    """A feature pyramid, and MoCo v2's projection of the last stage.
+    """Feature pyramid of the backbone's stages, and MoCo v2's projection of the last stage.
 
-    The pyramid is that of Lin et al., 2017 (https://arxiv.org/abs/1612.03144): 1×1 laterals,
-    nearest 2× top-down sums, and 3×3 output convolutions on the requested levels only. A level
-    with a larger stride than the last stage is subsampled from the level before, as in
-    MMDetection's ``FPN`` without extra convolutions. ``lateral_convs.i`` and ``fpn_convs.i``,
-    i = log2(stride / 4), are the names of MMDetection's ``FPN`` over C2 to C5, so a detector's neck
-    loads them without conversion.
+    The pyramid follows Lin et al., 2017 (https://arxiv.org/abs/1612.03144): 1×1 lateral
+    convolutions, a top-down path with nearest 2× upsampling, and a 3×3 output convolution for each
+    requested level. A level with a larger stride than the last stage is subsampled from the level
+    with half its stride, as in MMDetection's ``FPN`` without extra convolutions.
+
+    A detector's neck loads the weights without conversion, because the parameter names
+    ``lateral_convs.i`` and ``fpn_convs.i`` with i = log2(stride / 4) equal the names of
+    MMDetection's ``FPN`` over C2 to C5.
 
     Attributes:
         levels (tuple[str, ...]): Names of the pyramid levels.
@@ -32,22 +34,24 @@ class CrossCLNeck(BaseModule):
         feat_dim (int): Length of the global vector.
 
     Args:
-        in_channels (Sequence[int]): Channels of the backbone's stages, shallow to deep. Defaults
-            to ResNet-50's C3, C4, C5.
-        levels (Mapping[str, int]): Pyramid levels to return: any name, and the stride in pixels,
-            from that of the shallowest stage to 128. A config that inherits another one adds to
-            its levels, and replaces them with ``_delete_=True``. Defaults to P4 and P3.
-        out_channels (int): Channels of every pyramid level. Defaults to 256.
+        in_channels (Sequence[int]): Number of channels of each backbone stage, from shallow to
+            deep. Defaults to C3, C4 and C5 of ResNet-50.
+        levels (Mapping[str, int]): Name and stride in pixels of each pyramid level to return. Names
+            can be chosen freely. Strides range from the stride of the shallowest stage to 128. A
+            config that inherits ``levels`` adds levels, or replaces all levels with
+            ``_delete_=True``. Defaults to P4 and P3.
+        out_channels (int): Number of channels of every pyramid level. Defaults to 256.
         hid_channels (int): Width of the projection's hidden layer. Defaults to 2048.
         feat_dim (int): Length of the global vector. Defaults to 128.
-        norm_cfg (dict, optional): Norm after every pyramid convolution, which then has no bias.
-            Defaults to None: no norm.
-        init_cfg (dict, optional): Defaults to Caffe2's Xavier for the convolutions, zero biases.
-        stage_strides (Sequence[int], optional): Strides of the stages, each twice the one before.
-            Defaults to 32 for the last one.
+        norm_cfg (dict, optional): Config of the norm layer after every pyramid convolution. A
+            convolution with a norm layer has no bias. Defaults to None (no norm layers).
+        init_cfg (dict, optional): Defaults to Caffe2's Xavier initialization of the convolutions,
+            with zero biases.
+        stage_strides (Sequence[int], optional): Stride of each stage, which is twice the stride of
+            the previous stage. Defaults to None (strides that end at 32).
 
     Raises:
-        InputError: If stages, strides and levels do not fit each other.
+        InputError: If the stages, the strides and the levels do not match.
     """
 
     def __init__(
@@ -68,14 +72,14 @@ class CrossCLNeck(BaseModule):
         self.levels = tuple(self.strides)
         self.feat_dim = feat_dim
         deepest = self.stage_strides[-1]
-        # a level deeper than the stages is subsampled from the output of the last one
+        # a level with a larger stride than the last stage is subsampled from that stage's output
         outputs = dict.fromkeys(min(stride, deepest) for stride in self.strides.values())
         conv = dict(out_channels=out_channels, norm_cfg=norm_cfg, act_cfg=None)
         self.lateral_convs = nn.ModuleDict(
             {
                 _index(stride): ConvModule(channels, kernel_size=1, **conv)
                 for stride, channels in zip(self.stage_strides, self.in_channels)
-                # a lateral below the shallowest level would get no gradient
+                # the lateral of a stage shallower than all levels would get no gradient
                 if stride >= min(outputs)
             }
         )
@@ -88,18 +92,19 @@ class CrossCLNeck(BaseModule):
         self.projection = MoCoV2Neck(self.in_channels[-1], hid_channels, feat_dim)
 
     def forward(self, stages: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Build the pyramid and the global vector.
+        """Compute the pyramid levels and the global vector.
 
         Args:
-            stages (Sequence[Tensor]): (N, Cᵢ, Hᵢ, Wᵢ) from shallow to deep, each half the size of
-                the one before.
+            stages (Sequence[Tensor]): (N, Cᵢ, Hᵢ, Wᵢ) maps from shallow to deep. Each map has half
+                the height and half the width of the previous map.
 
         Returns:
-            dict[str, Tensor]: 'global', (N, feat_dim), and one (N, out_channels, H, W) map per
-            level under its name. They are not normalized.
+            dict[str, Tensor]: The global vectors 'global', (N, feat_dim), and one
+            (N, out_channels, H, W) map per level, with the level's name as the key. The features
+            are not normalized.
 
         Raises:
-            InputError: If the stages are not those that the neck was built for.
+            InputError: If the number, the channels or the sizes of the stages are not as expected.
         """
         self._check(stages)
         features = {'global': self.projection(stages[-1:])[0]}
@@ -125,21 +130,21 @@ class CrossCLNeck(BaseModule):
             for shape, channels in zip(shapes, self.in_channels)
         ):
             raise InputError(
-                f'the backbone gives {shapes}, but the neck expects maps of {self.in_channels} '
-                "channels; set the backbone's out_indices and the neck's in_channels to the same "
-                'stages'
+                f'the neck expected stages with {self.in_channels} channels, but got shapes '
+                f"{shapes} from the backbone; set the backbone's out_indices and the neck's "
+                'in_channels to the same stages'
             )
         for shallow, deep in zip(shapes, shapes[1:]):
             if shallow[2:] != (2 * deep[2], 2 * deep[3]):
                 multiple = math.lcm(*self.stage_strides, *self.strides.values())
                 raise InputError(
-                    f'stages of {shallow[2:]} and {deep[2:]} cells: the strides do not divide the '
-                    f'view size; use a multiple of {multiple}'
+                    f'consecutive stages have {shallow[2:]} and {deep[2:]} cells, because the view '
+                    f'size is not a multiple of every stride; use a multiple of {multiple}'
                 )
 
 
 def _index(stride: int) -> str:
-    """Return the i of MMDetection's ``FPN`` over C2 to C5."""
+    """Return a stride's index in the parameter names of MMDetection's ``FPN`` over C2 to C5."""
     return str(STRIDES.index(stride))
 
 
@@ -147,13 +152,13 @@ def _stage_strides(stages: int, strides: Sequence[int] | None) -> tuple[int, ...
     if strides is None and 1 <= stages <= 4:
         strides = STRIDES[4 - stages : 4]
     strides = tuple(strides or ())
-    # STRIDES holds powers of two in order, so a part of it has stages of half the size each
+    # valid strides are consecutive powers of two, so they are a slice of STRIDES
     first = STRIDES.index(strides[0]) if strides and strides[0] in STRIDES else 0
     if len(strides) != stages or not strides or strides != STRIDES[first : first + stages]:
         raise InputError(
-            f'stage_strides is {strides} for {stages} stages; give in_channels of one to four '
-            'stages that end at stride 32, or a stride for each stage, from 4 to 128 and each '
-            'twice the one before'
+            f'stage_strides is {strides} for {stages} stages; set in_channels for one to four '
+            'stages that end at stride 32, or set one stride per stage, from 4 to 128, each twice '
+            'the previous stride'
         )
     return strides
 
@@ -161,14 +166,16 @@ def _stage_strides(stages: int, strides: Sequence[int] | None) -> tuple[int, ...
 def _level_strides(levels: Mapping[str, int], stages: tuple[int, ...]) -> dict[str, int]:
     if not isinstance(levels, Mapping) or not levels:
         raise InputError(
-            f'levels is {levels}; give at least one, as name and stride, such as dict(p4=16, p3=8)'
+            f'levels is {levels}; set the name and stride of at least one level, such as '
+            'dict(p4=16, p3=8)'
         )
     possible = [stride for stride in STRIDES if stride >= stages[0]]
     for level, stride in levels.items():
         if stride not in possible or level == 'global':
             raise InputError(
-                f'level {level!r} with stride {stride} is not possible: stages of strides '
-                f'{", ".join(map(str, stages))} give {", ".join(map(str, possible))}, and "global" '
-                "is not a level; change it, or extend in_channels and the backbone's out_indices"
+                f'level {level!r} with stride {stride} is invalid for stages of strides '
+                f'{", ".join(map(str, stages))}; set a stride of {", ".join(map(str, possible))} '
+                'and a name other than "global", or add a stage to in_channels and to the '
+                "backbone's out_indices"
             )
     return dict(levels)

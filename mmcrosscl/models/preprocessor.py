@@ -1,4 +1,4 @@
-"""Applies photometric operations and normalization to the views on the training device."""
+"""Photometric operations and normalization of the views on the training device."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -15,19 +15,21 @@ from .communication import to_device
 
 @MODELS.register_module()
 class ViewPreprocessor(BaseDataPreprocessor):
-    """Move views to the device, apply the photometric plans of the samples, and normalize.
+    """Moves views to the device, applies their photometric plans, and normalizes the views.
 
-    Views are copied to the device as bytes, a quarter of their size in float32. The plans that
-    transforms with ``on_device=True`` made are applied here, each to its own view: on a CPU by the
-    functions of the pipeline, elsewhere by :func:`change_views`.
+    Views are copied to the device as uint8, which is a quarter of their size in float32.
+    Transforms with ``on_device=True`` create a photometric plan for each view, which the
+    preprocessor applies. On a CPU, it calls the functions of the data pipeline. On other devices,
+    it calls :func:`change_views`.
 
     Args:
-        mean (Sequence[float], optional): Mean of R, G and B, in levels of 0 to 255. Defaults to
-            None: views are not normalized.
-        std (Sequence[float], optional): Standard deviation of R, G and B, in the same levels.
+        mean (Sequence[float], optional): Mean of R, G and B, for values from 0 to 255. Defaults to
+            None (no normalization).
+        std (Sequence[float], optional): Standard deviation of R, G and B, for values from 0 to 255.
+            Defaults to None (no normalization).
 
     Raises:
-        InputError: If only one of mean and std is given, or not for three channels.
+        InputError: If only one of mean and std is set, or one does not have three values.
     """
 
     def __init__(
@@ -35,7 +37,9 @@ class ViewPreprocessor(BaseDataPreprocessor):
     ) -> None:
         super().__init__(non_blocking=True)
         if (mean is None) != (std is None) or mean is not None and not len(mean) == len(std) == 3:
-            raise InputError(f'mean is {mean} and std is {std}; give both for R, G and B, or none')
+            raise InputError(
+                f'mean is {mean} and std is {std}; set both for R, G and B, or omit both'
+            )
         mean, std = torch.tensor(mean or [0.0] * 3), torch.tensor(std or [1.0] * 3)
         self.register_buffer('scale', 1 / std, persistent=False)
         self.register_buffer('shift', -mean / std, persistent=False)
@@ -49,7 +53,7 @@ class ViewPreprocessor(BaseDataPreprocessor):
             training (bool): Not used.
 
         Returns:
-            dict: The same with 'inputs' in float32, changed and normalized.
+            dict: The batch with 'inputs' in float32, photometrically changed and normalized.
         """
         samples = data['data_samples']
         views = self.cast_data(data['inputs'])
@@ -62,11 +66,11 @@ class ViewPreprocessor(BaseDataPreprocessor):
         images = views.permute(0, 2, 3, 1).contiguous()
         scale, shift = (x.repeat(views.shape[-1]) for x in (self.scale, self.shift))
         inputs = torch.empty(images.shape, dtype=scale.dtype)
-        # image by image, while each is in the cache
+        # one image at a time, so that it stays in the cache for all operations
         for image, plan, prepared in zip(images, plans, inputs):
             if plan:
                 image = torch.from_numpy(change_view(image.numpy(), plan))
-            # by rows of pixels: an innermost loop over three channels is slow
+            # pixel rows are flattened, because an innermost loop over three channels is slow
             prepared.copy_(image).flatten(1).mul_(scale).add_(shift)
         return inputs.permute(0, 3, 1, 2)
 
@@ -80,21 +84,21 @@ class ViewPreprocessor(BaseDataPreprocessor):
 def change_views(views: Tensor, plans: Sequence[Plan]) -> Tensor:
     """Apply a plan to each view, on any device.
 
-    The result is that of :func:`~mmcrosscl.datasets.transforms.change_view` within rounding. The
-    host does not wait for the device: it knows the plans, and applies each operation to all views
-    that need it next in one call.
+    The result equals the result of :func:`~mmcrosscl.datasets.transforms.change_view` within
+    rounding. The host does not wait for the device, because the plans are in host memory. Views
+    that need the same operation next share one call.
 
     Args:
-        views (Tensor): (N, 3, S, S), levels of 0 to 255 in float.
-        plans (Sequence[Plan]): N plans of any lengths.
+        views (Tensor): (N, 3, S, S), floating point, with values from 0 to 255.
+        plans (Sequence[Plan]): N plans, which may differ in length.
 
     Returns:
-        Tensor: (N, 3, S, S), changed, in integer levels.
+        Tensor: (N, 3, S, S), the changed views, floating point with integer values.
     """
     groups = list(_groups(plans))
     if not groups:
         return views
-    # everything that the device must know, in two copies
+    # two copies to the device are sufficient for the rows and parameters of all groups
     members = [member for _, group in groups for member in group]
     rows = torch.tensor([row for row, _ in members])
     width = max(len(values) for _, values in members)
@@ -114,7 +118,7 @@ def change_views(views: Tensor, plans: Sequence[Plan]) -> Tensor:
 def _groups(
     plans: Sequence[Plan],
 ) -> Iterator[tuple[Callable, list[tuple[int, tuple[float, ...]]]]]:
-    """Yield a device function with its members: rows, and parameters with arguments."""
+    """Yield device functions, each with a list of (row, function arguments)."""
     applied = [0] * len(plans)
     while True:
         waiting = {}

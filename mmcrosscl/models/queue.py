@@ -1,30 +1,32 @@
-"""The queue of past keys, the negatives of the global term."""
+"""The queue of past keys, which are the negatives of the global term."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcrosscl.errors import InputError
+from mmcrosscl.registry import MODELS
 
 
+@MODELS.register_module()
 class KeyQueue(nn.Module):
-    """The last ``length`` keys; the newest replace the oldest.
+    """Queue of the last ``length`` keys. New keys replace the oldest keys.
 
-    The rows are initialized to random unit vectors, as in He et al., 2020
-    (https://arxiv.org/abs/1911.05722). The length need not be a multiple of the batch size.
+    The rows are initialized with random unit vectors, as in He et al., 2020
+    (https://arxiv.org/abs/1911.05722). The length does not have to be a multiple of the batch size.
 
     Args:
         dim (int): Length of a key.
         length (int): Number of keys.
 
     Raises:
-        InputError: If either is not positive.
+        InputError: If ``dim`` or ``length`` is less than 1.
     """
 
     def __init__(self, dim: int, length: int) -> None:
         super().__init__()
         if dim < 1 or length < 1:
-            raise InputError(f'a queue has {length} keys of length {dim}; set both to at least 1')
+            raise InputError(f'the queue has length {length} and dim {dim}; set both to at least 1')
         self.register_buffer('keys', F.normalize(torch.randn(length, dim), dim=1))
         self.register_buffer('pointer', torch.zeros((), dtype=torch.long))
 
@@ -36,8 +38,8 @@ class KeyQueue(nn.Module):
     def enqueue(self, keys: Tensor) -> None:
         """Add the keys of all ranks, in rank order.
 
-        A key with NaN or Inf is skipped, and the key at its row is kept: it would otherwise make
-        the losses of thousands of steps infinite.
+        A key with NaN/Inf is skipped, and its row keeps the old key. Otherwise, the losses of
+        thousands of steps would be NaN/Inf.
 
         Args:
             keys (Tensor): (N, dim).

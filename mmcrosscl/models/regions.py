@@ -1,4 +1,4 @@
-"""Boxes on a feature map → one unit vector each, through mmcv.ops."""
+"""Pooling of boxes on a feature map into unit vectors, with layers of ``mmcv.ops``."""
 
 import torch.nn.functional as F
 from mmcv import ops
@@ -23,7 +23,7 @@ def build_roi_layer(settings: dict, stride: int) -> nn.Module:
     layer = getattr(ops, str(name), None)
     if not (isinstance(layer, type) and issubclass(layer, nn.Module)):
         raise InputError(
-            f'roi_layer {name!r} is not a layer of mmcv.ops; set its type to one, such as RoIAlign'
+            f'roi_layer {name!r} is not a layer of mmcv.ops; set type to a layer, such as RoIAlign'
         )
     if settings.get('output_size') not in (1, (1, 1), [1, 1]):
         raise InputError(
@@ -38,12 +38,12 @@ def region_vectors(feature_map: Tensor, rois: Tensor, layer: nn.Module) -> Tenso
 
     Args:
         feature_map (Tensor): (N, C, H, W), a pyramid level of N views, in any memory format.
-        rois (Tensor): (R, 5), on the same device; index of the view, then x0, y0, x1, y1 in pixels
+        rois (Tensor): (R, 5), on the same device: index of the view, then x0, y0, x1, y1 in pixels
             of the view.
         layer (nn.Module): See :func:`build_roi_layer`.
 
     Returns:
-        Tensor: (R, C), unit length. Without a box it is (0, C) and still part of the graph.
+        Tensor: (R, C), unit length. If R is 0, the tensor is still part of the graph.
 
     Raises:
         InputError: If the layer is PrRoIPool and the map is not on a GPU.
@@ -52,6 +52,6 @@ def region_vectors(feature_map: Tensor, rois: Tensor, layer: nn.Module) -> Tenso
         return F.normalize(feature_map[:0].sum(dim=(2, 3)), dim=1)
     if isinstance(layer, ops.PrRoIPool) and not feature_map.is_cuda:
         raise InputError('PrRoIPool runs on GPUs only; set roi_layer to RoIAlign for the CPU')
-    # mmcv's ops read memory as contiguous NCHW, whatever the strides (channels-last) say
+    # mmcv's ops ignore tensor strides and would misread a map in channels-last memory
     feature_map = feature_map.contiguous()
     return F.normalize(layer(feature_map, rois.to(feature_map.dtype)).flatten(1), dim=1)

@@ -1,1 +1,1 @@
-"""Plain implementations of what the package computes, for tests and benchmarks to compare with."""
+"""Plain implementations that tests and benchmarks compare with the package."""

@@ -1,4 +1,4 @@
-"""The InfoNCE loss from the full matrix of logits."""
+"""The InfoNCE loss, computed from the full matrix of logits."""
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +8,10 @@ from torch import Tensor
 def plain_info_nce(
     query: Tensor, positive: Tensor, negatives: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Mean InfoNCE loss and top-1 accuracy; see :func:`mmcrosscl.models.info_nce`.
+    """Compute the mean InfoNCE loss and top-1 accuracy; see :func:`mmcrosscl.models.info_nce`.
 
     Args:
-        query (Tensor): (..., N, C), unit length, carries gradient.
+        query (Tensor): (..., N, C), unit length, with gradient.
         positive (Tensor): (..., N, C), unit length.
         negatives (Tensor): (K, C), unit length.
         temperature (float): > 0.

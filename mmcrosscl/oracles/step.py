@@ -1,4 +1,4 @@
-"""A training step as the reference implementation computes it."""
+"""A training step, computed in the same way as in the authors' implementation."""
 
 import numpy as np
 import torch
@@ -13,16 +13,16 @@ from mmcrosscl.structures import ViewPairSample
 def plain_loss(model: CrossCL, inputs: list[Tensor], samples: list[ViewPairSample]) -> Tensor:
     """Compute the total loss of a :class:`CrossCL` on one process.
 
-    Every window is pooled, paired or not, each term has its full matrix of logits, and the key
-    encoder is updated tensor by tensor.
+    The function pools every window, whether paired or not, computes the full matrix of logits of
+    each term, and updates the key encoder tensor by tensor. It also updates the queue.
 
     Args:
         model (CrossCL): Built with ``channels_last=False``.
-        inputs (list[Tensor]): Query views and key views, (N, 3, S, S) each.
+        inputs (list[Tensor]): Query views and key views, each (N, 3, S, S).
         samples (list[ViewPairSample]): N samples with the regions of both views.
 
     Returns:
-        Tensor: The sum of the terms' losses. The key encoder and the queue are updated.
+        Tensor: The sum of the terms' losses, a scalar.
     """
     query_view, key_view = inputs
     query = model.neck(model.backbone(query_view))
@@ -55,7 +55,9 @@ def all_vectors(
     samples: list[ViewPairSample],
     view: str,
 ) -> Tensor:
-    """Return the global vectors, or those of all regions; an unpaired region has an empty box.
+    """Return the vectors of all views (level 'global') or of all regions (a pyramid level).
+
+    Unpaired regions are pooled from empty boxes.
 
     Args:
         model (CrossCL): The model.
@@ -65,7 +67,7 @@ def all_vectors(
         view (str): 'query' or 'key'.
 
     Returns:
-        Tensor: (N, C) or, for all regions, (ΣR, C), unit length.
+        Tensor: (N, C) for 'global' or (ΣR, C) for a pyramid level, unit length.
     """
     if level == GLOBAL:
         return F.normalize(features[GLOBAL], dim=1)

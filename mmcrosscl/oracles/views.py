@@ -1,4 +1,4 @@
-"""Two views by Pillow and torchvision, as in the loaders of MoCo and of the reference."""
+"""Two views with Pillow and torchvision, as in MoCo's and the authors' implementations."""
 
 import random
 
@@ -13,7 +13,7 @@ from mmcrosscl.structures import ViewPairSample
 
 
 class PillowViews:
-    """Load two views and their regions; each step is torchvision's on a Pillow image.
+    """Loads two views and their regions with torchvision's transforms of Pillow images.
 
     Args:
         size (int): Side of the views in pixels. Defaults to 224.

@@ -1,4 +1,4 @@
-"""Pictures of training and its results."""
+"""Figures of training runs and their results."""
 
 from .detections import plot_detections
 from .loss_curves import plot_loss_curves

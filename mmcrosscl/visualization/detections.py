@@ -1,4 +1,4 @@
-"""Pictures of the boxes that detectors find, side by side."""
+"""Figure that shows the boxes of several detectors side by side."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,25 +20,28 @@ def plot_detections(
     picture: str | Path,
     threshold: float = 0.3,
 ) -> None:
-    """Plot labels and detected boxes: one row per image, one column per detector.
+    """Plot labeled and detected boxes on the images.
 
-    The first column shows the labels.
+    The figure has one row per image. The first column shows the labels, and each further column
+    shows the boxes of one detector.
 
     Args:
-        detectors (Mapping[str, Sequence[DetDataSample]]): Title to the predictions on the same
-            images in the same order; samples have ``img_path``, ``gt_instances`` and
-            ``pred_instances``, boxes in pixels of the image file.
-        classes (Sequence[str]): Names of the labels.
-        picture (str | Path): File to write. Its suffix sets the format, such as ``.png``.
+        detectors (Mapping[str, Sequence[DetDataSample]]): Predictions of each detector, by column
+            title. All detectors have the same images in the same order. Each sample has
+            ``img_path``, ``gt_instances`` and ``pred_instances``, with boxes in pixels of the image
+            file.
+        classes (Sequence[str]): Class names, indexed by label.
+        picture (str | Path): Image file to write. Its suffix sets the format, such as ``.png``.
         threshold (float): Minimum score of the boxes to draw. Defaults to 0.3.
 
     Raises:
-        InputError: If the predictions are of different images, or there are none.
+        InputError: If the detectors have different images, or if there are no predictions.
     """
     paths = [[sample.img_path for sample in samples] for samples in detectors.values()]
     if not paths or any(other != paths[0] for other in paths) or not paths[0]:
         raise InputError(
-            'the detectors have not seen the same images; give predictions on equal ones'
+            'expected predictions of all detectors on the same images, but got different images or '
+            'none; run each detector on the same images in the same order'
         )
     rows, columns = len(paths[0]), 1 + len(detectors)
     figure = Figure(figsize=(3.2 * columns, 3.2 * rows), layout='constrained')

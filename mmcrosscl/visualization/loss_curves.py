@@ -1,4 +1,4 @@
-"""Loss and accuracy curves of a run."""
+"""Figure of the loss and accuracy curves of a run."""
 
 from pathlib import Path
 
@@ -11,25 +11,27 @@ from .scalars import read_scalars
 
 
 def plot_loss_curves(work_dir: str | Path, picture: str | Path) -> None:
-    """Plot the loss and top-1 accuracy of each term over the training iterations.
+    """Plot the loss and top-1 accuracy of each loss term over the training iterations.
 
     Args:
-        work_dir (str | Path): The run's ``work_dir``.
-        picture (str | Path): File to write. Its suffix sets the format, such as ``.png``.
+        work_dir (str | Path): Work dir of the run.
+        picture (str | Path): Image file to write. Its suffix sets the format, such as ``.png``.
 
     Raises:
         InputError: If no training iteration was logged in ``work_dir``.
     """
     scalars = read_scalars(work_dir).train
     if not scalars:
-        raise InputError(f'{work_dir} has evaluations only; name the work_dir of a training run')
+        raise InputError(
+            f'{work_dir} has logs of evaluations only; pass the work_dir of a training run'
+        )
     terms = [name.removeprefix('loss_') for name in scalars[-1] if name.startswith('loss_')]
     figure = Figure(figsize=(11, 4.2), layout='constrained')
     FigureCanvasAgg(figure)
     loss_axes, accuracy_axes = figure.subplots(1, 2)
     for axes, prefix, label in (
         (loss_axes, 'loss_', 'InfoNCE loss'),
-        (accuracy_axes, 'acc_', 'top-1 accuracy of the contrast (%)'),
+        (accuracy_axes, 'acc_', 'contrastive top-1 accuracy (%)'),
     ):
         for term in terms:
             logged = [s for s in scalars if prefix + term in s]

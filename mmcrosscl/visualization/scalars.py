@@ -1,4 +1,4 @@
-"""Scalars that a run logged, read from the files of MMEngine's LocalVisBackend."""
+"""Reader of the scalars that MMEngine's LocalVisBackend logs."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ class Scalars:
             counted from 1.
         evaluation (list[dict]): One dict per evaluation. ``step`` is the epoch, or the iteration
             if ``LoggerHook`` has ``log_metric_by_epoch=False``. ``iter`` is the last training
-            iteration that the same log has before the evaluation, 0 if it has none.
+            iteration before the evaluation in the same log file, or 0 if the file has none.
     """
 
     train: list[dict]
@@ -25,36 +25,37 @@ class Scalars:
 
 
 def read_scalars(work_dir: str | Path) -> Scalars:
-    """Read the scalars of all training and evaluation steps of a run, finished or not.
+    """Read the logged scalars of a run, which may still be training.
 
-    After a resume, the later log replaces the steps that it repeats. Lines that are cut off are
-    ignored. NaN and Inf are values like others.
+    If a resumed run repeats steps, their scalars are those of the later log. Incomplete lines are
+    skipped. NaN and Inf are kept.
 
     Args:
-        work_dir (str | Path): The run's ``work_dir``.
+        work_dir (str | Path): Work dir of the run.
 
     Returns:
-        Scalars: Training and evaluation, each in order.
+        Scalars: Scalars of training and of evaluation, each sorted by step.
 
     Raises:
-        InputError: If nothing was logged there.
+        InputError: If ``work_dir`` has no log.
     """
     train, evaluation = {}, {}
-    # the folders are named by time
+    # folder names are timestamps, so later logs come last
     for log in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
         iteration = 0
         for scalars in _lines(log):
             step = scalars['step']
-            # LoggerHook writes `iter` for training alone
+            # LoggerHook writes `iter` for training iterations only
             if 'iter' in scalars:
                 iteration = step
                 train[step] = scalars
             else:
-                # a loop that counts iterations logs all evaluations as step 0 by default
+                # By default, LoggerHook logs every evaluation of an iteration-based loop as step 0,
+                # so the iteration distinguishes the evaluations.
                 key = step, 0 if step else iteration
                 evaluation[key] = {**scalars, 'iter': iteration}
     if not train and not evaluation:
-        raise InputError(f'{work_dir} has no training log; name the work_dir of a run')
+        raise InputError(f'{work_dir} does not contain a training log; pass the work_dir of a run')
     return Scalars(
         [train[step] for step in sorted(train)], [evaluation[key] for key in sorted(evaluation)]
     )
@@ -65,5 +66,5 @@ def _lines(log: Path) -> Iterator[dict]:
         for line in file:
             try:
                 yield json.loads(line)
-            except json.JSONDecodeError:  # being written, or cut off when the run was killed
+            except json.JSONDecodeError:  # incomplete: being written, or the run was killed
                 continue

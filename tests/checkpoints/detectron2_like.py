@@ -1,7 +1,10 @@
-"""A ResNet-FPN built and named as Detectron2's, which is not on PyPI.
+"""A ResNet-FPN with the structure and names of Detectron2, which is not on PyPI.
 
-After its documentation: stride in the 3×3 (STRIDE_IN_1X1 False), each convolution owns its norm,
-the pyramid adds nearest-neighbor upsampled maps top-down.
+The model follows Detectron2's documentation:
+
+- The 3×3 convolution has the stride (STRIDE_IN_1X1 False).
+- Each convolution contains its norm.
+- The pyramid upsamples maps by nearest-neighbor interpolation and adds them top-down.
 """
 
 import torch
@@ -10,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Conv(nn.Conv2d):
-    """A convolution that owns its norm."""
+    """A convolution that contains its norm."""
 
     def __init__(self, inputs, outputs, kernel, stride=1, norm=True, bias=False):
         super().__init__(inputs, outputs, kernel, stride, kernel // 2, bias=bias)
@@ -22,7 +25,7 @@ class Conv(nn.Conv2d):
 
 
 class Block(nn.Module):
-    """Basic for depth 18, bottleneck for depth 50."""
+    """A basic block for depth 18, or a bottleneck block for depth 50."""
 
     def __init__(self, inputs, outputs, stride, bottleneck):
         super().__init__()
@@ -93,16 +96,20 @@ class Backbone(nn.Module):
 
 
 class Detector(nn.Module):
-    """Backbone of an R-CNN, which loads `MODEL.WEIGHTS`."""
+    """The backbone of an R-CNN, into which Detectron2 loads `MODEL.WEIGHTS`."""
 
     def __init__(self, depth: int = 18, norm: bool = False) -> None:
         super().__init__()
         self.backbone = Backbone(depth, norm)
 
     def load(self, contents: dict) -> set[str]:
-        """Load as ``DetectionCheckpointer`` does with `matching_heuristics`; return what is random.
+        """Load weights like ``DetectionCheckpointer`` with `matching_heuristics`.
 
-        A weight of the file is loaded into the name that ends in its name, after a dot.
+        A weight in the file matches a weight of the model if the name in the model ends with the
+        name in the file, after a dot.
+
+        Returns:
+            set[str]: Names of the weights that match nothing and remain random.
         """
         assert contents['matching_heuristics'] and contents['__author__'] != 'Caffe2'
         state, used = self.state_dict(), set()

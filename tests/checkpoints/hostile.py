@@ -7,7 +7,7 @@ from mmengine.logging import HistoryBuffer
 
 
 class Hostile:
-    """Creates the file ``sign`` when unpickled."""
+    """Creates the file ``sign`` when it is unpickled."""
 
     def __init__(self, sign: Path) -> None:
         self.sign = sign
@@ -17,7 +17,7 @@ class Hostile:
 
 
 class CallsMethod:
-    """Calls a method that getattr returns; MMEngine's checkpoints contain getattr as well."""
+    """Calls a method through getattr when it is unpickled; MMEngine's files use getattr as well."""
 
     def __reduce__(self) -> tuple:
         return HistoryBuffer().update, (1,)

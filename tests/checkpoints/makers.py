@@ -1,4 +1,4 @@
-"""State dicts with the names and shapes of mmcrosscl and other projects, all values different."""
+"""State dicts with the names and shapes of mmcrosscl and other projects, and distinct values."""
 
 from copy import deepcopy
 
@@ -10,18 +10,18 @@ from mmcrosscl.models import CrossCL
 from mmcrosscl.registry import MODELS
 from tests.models.builders import model_config
 
-# a state dict of a few bytes, for tests of files
+# a small state dict for tests of files
 STATE = {'a.weight': torch.arange(6.0).reshape(2, 3), 'a.num_batches_tracked': torch.tensor(3)}
 
 
 def assert_state(state: dict[str, Tensor]) -> None:
-    """Assert that a state dict equals STATE."""
+    """Assert that ``state`` equals STATE."""
     assert state.keys() == STATE.keys()
     assert all(torch.equal(state[name], value) for name, value in STATE.items())
 
 
 def varied(state: dict[str, Tensor], prefix: str = '') -> dict[str, Tensor]:
-    """Return the same names and shapes with values that are all different."""
+    """Return a state dict with the same names and shapes, and random values."""
     return {prefix + name: _values(name, value) for name, value in state.items()}
 
 
@@ -34,7 +34,7 @@ def _values(name: str, like: Tensor) -> Tensor:
 
 
 def crosscl(depth: int = 18, with_norm: bool = False, queue_len: int = 8) -> CrossCL:
-    """Build a CrossCL in eval mode with varied weights, and features of ordinary size."""
+    """Build a CrossCL in eval mode with random weights whose features have a moderate scale."""
     norm = dict(type='BN') if with_norm else None
     model = MODELS.build(model_config(depth, queue_len=queue_len, norm_cfg=norm))
     state = varied(model.state_dict())
@@ -51,9 +51,10 @@ def crosscl(depth: int = 18, with_norm: bool = False, queue_len: int = 8) -> Cro
 
 
 def features(model: CrossCL, image: Tensor) -> dict[str, Tensor]:
-    """Return C2 to C5, P3 and P4 of the query encoder, in the contiguous layout of other projects.
+    """Return C2 to C5, P3 and P4 of the query encoder, computed in contiguous memory layout.
 
-    Another memory layout sums in another order, which alone changes values by 1e-5.
+    Other projects use this layout. A different layout changes the order of summation, which changes
+    values by 1e-5.
     """
     model = deepcopy(model).to(memory_format=torch.contiguous_format)
     model.backbone.out_indices = (0, 1, 2, 3)
@@ -64,7 +65,7 @@ def features(model: CrossCL, image: Tensor) -> dict[str, Tensor]:
 
 
 def reference(depth: int = 50, with_norm: bool = False, queue_len: int = 8) -> dict[str, Tensor]:
-    """Return the state dict of the reference's CrossCL; ReSim has the same names."""
+    """Return the state dict of CrossCL's reference implementation; ReSim has the same names."""
     encoder = getattr(torchvision.models, f'resnet{depth}')()
     width = encoder.fc.in_features
     encoder.fc = _projection(width)
@@ -88,7 +89,7 @@ def moco(version: int, depth: int = 18) -> dict[str, Tensor]:
 
 
 def densecl(depth: int = 18) -> dict[str, Tensor]:
-    """Return the state dict of DenseCL: sequential encoders, a second queue, a second backbone."""
+    """Return the state dict of DenseCL: sequential encoders, two queues, a copy of the backbone."""
     backbone = getattr(torchvision.models, f'resnet{depth}')()
     width = backbone.fc.in_features
     del backbone.fc

@@ -1,4 +1,4 @@
-"""Models of every target format compute the same features as the pre-training model."""
+"""A converted checkpoint gives the same features as the pre-training model in every format."""
 
 from pathlib import Path
 
@@ -23,18 +23,19 @@ CLOSE = dict(rtol=1e-5, atol=1e-5)
 
 @pytest.fixture(scope='module', params=[(18, False), (50, False), (18, True)], ids=str)
 def trained(request):
-    """Depth, norm in the pyramid, state dict, an image and its features."""
+    """Depth, presence of norms in the pyramid, state dict, an image and its features."""
     depth, norm = request.param
     torch.manual_seed(0)
     model = crosscl(depth, norm)
     image = torch.randn(1, 3, 96, 128)
     expected = features(model, image)
-    assert all(0.01 < x.std() < 100 for x in expected.values())  # or equality would show nothing
+    # with very small or large features, the comparisons below would be meaningless
+    assert all(0.01 < x.std() < 100 for x in expected.values())
     return depth, norm, model.state_dict(), image, expected
 
 
 def detector(name, depth, norm):
-    """Backbone and neck of one of MMDetection's own models."""
+    """Build a detector from one of the base configs of MMDetection."""
     configs = Path(get_installed_path('mmdet'), '.mim/configs')
     cfg = Config.fromfile(configs / f'_base_/models/{name}.py').model
     scale = 1 if depth == 50 else 4
@@ -46,7 +47,7 @@ def detector(name, depth, norm):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name, start_level', [('mask-rcnn_r50_fpn', 0), ('retinanet_r50_fpn', 1)])
-def test_a_detector_of_mmdet_computes_the_same(trained, name, start_level):
+def test_a_detector_of_mmdet_computes_the_same_features(trained, name, start_level):
     depth, norm, state, image, expected = trained
     model = detector(name, depth, norm)
     result = model.load_state_dict(convert(state, 'mmdet', start_level).state_dict, strict=False)
@@ -61,7 +62,7 @@ def test_a_detector_of_mmdet_computes_the_same(trained, name, start_level):
     assert_close(pyramid[2 - start_level], expected['p4'], **CLOSE)
 
 
-def test_detectron2_computes_the_same(trained):
+def test_detectron2_computes_the_same_features(trained):
     depth, norm, state, image, expected = trained
     model = Detector(depth, norm).eval()
     random = model.load(convert(state, 'detectron2').contents())
@@ -71,7 +72,7 @@ def test_detectron2_computes_the_same(trained):
         assert_close(result[level], value, **CLOSE)
 
 
-def test_torchvision_computes_the_same(trained):
+def test_torchvision_computes_the_same_features(trained):
     depth, _, state, image, expected = trained
     model = getattr(torchvision.models, f'resnet{depth}')(weights=None)
     model.fc = torch.nn.Identity()
@@ -83,7 +84,7 @@ def test_torchvision_computes_the_same(trained):
             assert_close(value, expected[level], **CLOSE)
 
 
-def test_timm_computes_the_same(trained):
+def test_timm_computes_the_same_features(trained):
     depth, _, state, image, expected = trained
     model = timm.create_model(f'resnet{depth}', pretrained=False, num_classes=0).eval()
     model.load_state_dict(convert(state, 'timm').contents(), strict=True)
@@ -93,7 +94,7 @@ def test_timm_computes_the_same(trained):
         assert_close(value, expected[level], **CLOSE)
 
 
-def test_mmpretrain_takes_the_backbone(trained):
+def test_mmpretrain_loads_the_backbone(trained):
     depth, _, state, image, expected = trained
     cfg = dict(type='ResNet', depth=depth, out_indices=(0, 1, 2, 3), _scope_='mmpretrain')
     model = torch.nn.Module()
@@ -112,12 +113,12 @@ def assert_same(state, expected):
 
 
 @pytest.mark.parametrize('to', TARGETS)
-def test_there_and_back_is_the_identity(trained, to):
+def test_a_round_trip_is_the_identity(trained, to):
     _, _, state, _, _ = trained
-    there = convert(state, to)
-    back = convert(there.contents(), 'crosscl').state_dict
+    converted = convert(state, to)
+    back = convert(converted.contents(), 'crosscl').state_dict
     assert_same(back, {name: state[name] for name in back})
-    assert_same(convert(back, to).state_dict, there.state_dict)
+    assert_same(convert(back, to).state_dict, converted.state_dict)
     expected = {'crosscl': state.keys()}.get(
         to, {n for n in state if n.startswith(('backbone.', 'neck.')) and 'projection' not in n}
     )
@@ -126,17 +127,17 @@ def test_there_and_back_is_the_identity(trained, to):
     assert back.keys() == expected
 
 
-def test_a_pyramid_from_c3_comes_back_to_its_place(trained):
+def test_levels_of_a_pyramid_from_c3_are_renumbered(trained):
     _, _, state, _, _ = trained
     from_c3 = convert(state, 'mmdet', start_level=1)
     assert 'neck.lateral_convs.0.conv.weight' in from_c3.state_dict
     assert_same(convert(from_c3.contents(), 'mmdet').state_dict, convert(state, 'mmdet').state_dict)
 
 
-def test_a_complete_detector_comes_back_without_its_heads():
+def test_a_complete_detector_is_converted_without_its_heads():
     model = detector('retinanet_r50_fpn', 18, False)
     result = convert(model.state_dict(), 'crosscl')
-    # C3 to C5 and P3 to P5 keep their levels, P6 and P7 are skipped
+    # C3 to C5 and P3 to P5 keep their levels; P6 and P7 are skipped
     assert_same(
         {k: v for k, v in result.state_dict.items() if 'neck.fpn_convs.1' in k},
         {k.replace('convs.0', 'convs.1'): v for k, v in model.state_dict().items()
@@ -160,7 +161,7 @@ def test_related_methods_are_converted_without_their_key_encoder(make):
     assert len(result.origin) + len(result.skipped) == len(state)
 
 
-def test_training_continues_from_a_checkpoint_of_the_reference():
+def test_training_can_start_from_a_checkpoint_of_the_reference():
     model = crosscl().train()
     model.load_state_dict(convert(reference(18), 'crosscl').state_dict, strict=True)
     before = model.key_encoder.backbone.conv1.weight.clone()
@@ -179,7 +180,7 @@ def test_the_table_has_every_tensor():
     skipped = sum(int(line.split()[-1]) for line in lines[gap + 2 :])
     assert lines[gap + 1].split() == ['skipped', 'why', 'tensors']
     assert moved == len(result.state_dict) and moved + skipped == len(reference(18))
-    assert lines[0].split() == ['from', 'to', 'tensors', 'numbers']
+    assert lines[0].split() == ['from', 'to', 'tensors', 'elements']
     assert any('encoder_q.fc.' in line and 'the projection' in line for line in lines)
 
 
@@ -195,8 +196,8 @@ def test_wrong_arguments_are_named(arguments, complaint):
         convert(crosscl().state_dict(), **arguments)
 
 
-def test_another_backbone_goes_to_mmdet_alone():
+def test_a_backbone_other_than_a_resnet_converts_only_to_mmdet():
     state = {'backbone.stages.0.weight': torch.ones(2), 'queue.keys': torch.ones(4, 2)}
     assert list(convert(state, 'mmdet').state_dict) == ['backbone.stages.0.weight']
-    with pytest.raises(InputError, match='not a ResNet, which detectron2 needs'):
+    with pytest.raises(InputError, match='not a ResNet, which detectron2 requires'):
         convert(state, 'detectron2')

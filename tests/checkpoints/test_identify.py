@@ -20,7 +20,7 @@ def mmdet(start_level):
 
 @cache
 def made(make):
-    """Return what ``make`` returns, made once."""
+    """Return the cached result of ``make``."""
     return make()
 
 
@@ -39,23 +39,23 @@ def made(make):
     ],
 )
 @pytest.mark.parametrize('entry', ['state_dict', 'model', None])
-def test_every_kind_is_told_by_its_names(make, kind, pyramid, key_encoder, entry):
+def test_every_format_is_identified_by_its_names(make, kind, pyramid, key_encoder, entry):
     state = made(make)
     source = identify({entry: state, 'epoch': 3} if entry else state)
     assert source.kind == kind
     assert 'backbone.layer4.1.bn2.running_var' in source.weights
     laterals = {name for name in source.weights if name.startswith('neck.lateral')}
-    expected = {f'neck.lateral_convs.{place}.conv' for place in (1, 2, 3)} if pyramid else set()
+    expected = {f'neck.lateral_convs.{level}.conv' for level in (1, 2, 3)} if pyramid else set()
     assert {n.rpartition('.')[0] for n in laterals if '.conv.' in n} == expected
     assert any(name.startswith('key_encoder.') for name in source.weights) == key_encoder
-    # every weight is somewhere
+    # every weight is either converted or skipped
     assert len(source.origin) + len(source.skipped) == len(state)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('with_norm', [False, True])
 @pytest.mark.parametrize('depth', [18, 50])
-def test_the_reference_loads_strictly_with_every_value_where_it_belongs(depth, with_norm):
+def test_a_reference_checkpoint_loads_strictly_with_correct_values(depth, with_norm):
     source = reference(depth, with_norm)
     model = crosscl(depth, with_norm)
     model.load_state_dict(convert(source, 'crosscl').state_dict, strict=True)
@@ -74,23 +74,24 @@ def test_the_reference_loads_strictly_with_every_value_where_it_belongs(depth, w
             assert torch.equal(loaded[prefix + name], source[f'module.{encoder}.{expected}']), name
     assert torch.equal(loaded['queue.keys'], source['module.queue'].T)
     assert loaded['queue.pointer'].item() == 5
-    # the key encoder keeps its own state
+    # the first update must not replace the key encoder
     assert loaded['key_encoder.steps'].item() > 0
 
 
-def test_averaged_weights_are_taken_and_raw_ones_on_request(state):
-    # as EMAHook writes them: the average under state_dict
-    own = varied(state)
-    checkpoint = dict(state_dict=state, ema_state_dict={f'module.{k}': v for k, v in own.items()})
-    checkpoint['ema_state_dict']['steps'] = torch.tensor(9)
+def test_averaged_weights_are_the_default_and_raw_weights_are_optional(state):
+    # EMAHook stores the average as state_dict, and the raw weights as ema_state_dict
+    unaveraged = {f'module.{name}': value for name, value in varied(state).items()}
+    checkpoint = dict(state_dict=state, ema_state_dict=unaveraged | {'steps': torch.tensor(9)})
     averaged, raw = identify(checkpoint), identify(checkpoint, raw=True)
     name = 'backbone.layer1.0.conv1.weight'
     assert averaged.kind.endswith(', averaged') and torch.equal(averaged.weights[name], state[name])
     assert 'ema_state_dict' in averaged.skipped
-    assert raw.kind.endswith('before averaging') and torch.equal(raw.weights[name], own[name])
-    # an averaged model saved by itself
-    alone = identify(dict(checkpoint['ema_state_dict']))
-    assert torch.equal(alone.weights[name], own[name])
+    assert raw.kind.endswith('before averaging') and torch.equal(
+        raw.weights[name], unaveraged[f'module.{name}']
+    )
+    # an averaged model that is saved by itself
+    single = identify(dict(checkpoint['ema_state_dict']))
+    assert torch.equal(single.weights[name], unaveraged[f'module.{name}'])
     with pytest.raises(InputError, match='no averaged weights; omit --raw'):
         identify(state, raw=True)
 
@@ -99,12 +100,12 @@ def test_averaged_weights_are_taken_and_raw_ones_on_request(state):
 def test_prefixes_of_wrappers_do_not_matter(state, prefix):
     wrapped = identify({prefix + name: value for name, value in state.items()})
     assert wrapped.weights.keys() == state.keys()
-    # torch.compile of the encoders alone
+    # only the encoders are compiled
     inner = {k.replace('backbone.', 'backbone._orig_mod.'): v for k, v in state.items()}
     assert identify(inner).weights.keys() == state.keys()
 
 
-def test_counters_that_frozen_norms_lack_are_added():
+def test_missing_counters_of_frozen_norms_are_added():
     state = torchvision.models.resnet18().state_dict()
     frozen = {k: v for k, v in state.items() if not k.endswith('num_batches_tracked')}
     source = identify(frozen)
@@ -121,9 +122,9 @@ def change(state, *drop, **add):
 @pytest.mark.parametrize(
     'make, complaint',
     [
-        (lambda s: {}, 'not a checkpoint: instead of weights it holds nothing'),
-        (lambda s: {'epoch': 1, 'lr': 0.1}, 'instead of weights it holds epoch, lr'),
-        (lambda s: {'state_dict': {'x': 'y'}}, 'instead of weights it holds x'),
+        (lambda s: {}, 'not a checkpoint: expected weights, but got nothing'),
+        (lambda s: {'epoch': 1, 'lr': 0.1}, 'expected weights, but got epoch, lr'),
+        (lambda s: {'state_dict': {'x': 'y'}}, 'expected weights, but got x'),
         (lambda s: {'vit.blocks.0.weight': torch.ones(1)}, 'names such as vit.blocks.0.weight'),
         (
             lambda s: change(s, backbone__layer5__0__conv1__weight=torch.ones(1)),
@@ -135,7 +136,7 @@ def change(state, *drop, **add):
         ),
         (
             lambda s: change(s, 'backbone.layer3.1.bn2.running_var', 'queue.pointer'),
-            # the key encoder still has the first
+            # the key encoder still has its running_var
             '2 missing names: backbone.layer3.1.bn2.running_var, queue.pointer',
         ),
         (
@@ -156,12 +157,12 @@ def change(state, *drop, **add):
         ),
     ],
 )
-def test_what_is_wrong_is_named(state, make, complaint):
+def test_the_error_names_the_wrong_weights(state, make, complaint):
     with pytest.raises(InputError, match=complaint):
         identify(make(state))
 
 
-def test_many_names_are_counted_and_a_few_shown(state):
+def test_the_error_names_a_few_weights_and_counts_the_rest(state):
     cut = {name: value for name, value in state.items() if 'layer4' not in name}
-    with pytest.raises(InputError, match=r'names: (\S+, ){4}\S+ and \d+ more; give a complete'):
+    with pytest.raises(InputError, match=r'names: (\S+, ){4}\S+ and \d+ more; pass a complete'):
         identify(cut)

@@ -25,7 +25,7 @@ def save(request):
     return save
 
 
-def test_other_objects_of_training_are_read_safely(save, tmp_path):
+def test_training_state_other_than_tensors_is_read_safely(save, tmp_path):
     path = tmp_path / 'epoch_1.pth'
     buffer = HistoryBuffer()
     buffer.update(np.float64(3.5))
@@ -50,7 +50,7 @@ def test_other_objects_of_training_are_read_safely(save, tmp_path):
 def test_a_file_that_runs_a_command_is_refused_and_not_run(save, tmp_path):
     sign = tmp_path / 'sign'
     for hostile, complaint in (
-        (Hostile(sign), r'holds code \(\S+\), which is not run; ask its author'),
+        (Hostile(sign), r'holds code \(\S+\), which is not run; ask the author'),
         (CallsMethod(), 'is not a complete checkpoint'),
     ):
         save({'state_dict': STATE, 'meta': hostile}, tmp_path / 'x.pth')
@@ -64,18 +64,18 @@ def test_a_file_that_runs_a_command_is_refused_and_not_run(save, tmp_path):
 
 @pytest.mark.parametrize('share', [0, 0.02, 0.5, 0.98])
 @pytest.mark.parametrize('name', ['x.pth', 'x.safetensors'])
-def test_a_cut_off_file_is_named(tmp_path, name, share):
+def test_a_truncated_file_is_named(tmp_path, name, share):
     path = tmp_path / name
     write_checkpoint(STATE | {'big': torch.randn(100, 100)}, path)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(
-        InputError, match=f'{name} is not a complete checkpoint .*fetch or save it again'
+        InputError, match=f'{name} is not a complete checkpoint .*download or save it again'
     ):
         read_checkpoint(path)
 
 
-def test_a_legacy_file_cut_off_is_named(save, tmp_path):
+def test_a_truncated_legacy_file_is_named(save, tmp_path):
     path = tmp_path / 'x.pth'
     save(STATE | {'big': torch.randn(100, 100)}, path)
     path.write_bytes(path.read_bytes()[:-1000])
@@ -93,7 +93,7 @@ def test_a_file_that_is_not_a_checkpoint_is_named(tmp_path, content):
 
 def save_script(path):
     torch.jit.script(torch.nn.Linear(2, 2)).save(path)
-    # TorchScript compresses its code, which verify_checksums refuses
+    # TorchScript compresses its code; store it uncompressed, so that verify_checksums accepts it
     with zipfile.ZipFile(path) as records:
         contents = {record.filename: records.read(record) for record in records.infolist()}
     with zipfile.ZipFile(path, 'w') as records:
@@ -123,7 +123,7 @@ def save_tar(path):
     ],
     ids=['text', 'pickle', 'bytes', 'method', 'command', 'TorchScript', 'tar'],
 )
-def test_the_message_never_advises_to_load_unsafely(tmp_path, write):
+def test_the_message_never_recommends_unsafe_loading(tmp_path, write):
     path = tmp_path / 'x.pth'
     write(path)
     with pytest.raises(Exception, match='weights_only'):
@@ -134,9 +134,9 @@ def test_the_message_never_advises_to_load_unsafely(tmp_path, write):
     assert 'weights_only' not in message and 'torch.load' not in message and '\n' not in message
 
 
-def test_a_tensor_alone_is_refused(save, tmp_path):
+def test_a_file_with_only_a_tensor_is_refused(save, tmp_path):
     save(torch.ones(3), tmp_path / 'x.pth')
-    with pytest.raises(InputError, match='is not a checkpoint: it holds a Tensor'):
+    with pytest.raises(InputError, match='is not a checkpoint: expected a dict, but got a Tensor'):
         read_checkpoint(tmp_path / 'x.pth')
 
 
@@ -147,7 +147,7 @@ def test_an_array_of_objects_is_refused(save, tmp_path):
 
 
 def test_a_trusted_file_is_unpickled(save, tmp_path, monkeypatch):
-    # a runner sets it for its process
+    # an earlier runner may have set the variable for this process
     monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', raising=False)
     sign = tmp_path / 'sign'
     save({'state_dict': STATE, 'meta': Hostile(sign)}, tmp_path / 'x.pth')
@@ -155,29 +155,29 @@ def test_a_trusted_file_is_unpickled(save, tmp_path, monkeypatch):
     assert sign.exists()
 
 
-def test_every_changed_byte_of_a_tensor_is_noticed(tmp_path):
+def test_every_changed_byte_of_a_tensor_is_detected(tmp_path):
     path = tmp_path / 'x.pth'
     write_checkpoint(STATE, path)
     content = path.read_bytes()
     start = content.index(STATE['a.weight'].numpy().tobytes())
     verify_checksums(path)
-    for place in range(start, start + 24):
-        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-        for look in (verify_checksums, read_checkpoint):
+    for i in range(start, start + 24):
+        path.write_bytes(content[:i] + bytes([content[i] ^ 1]) + content[i + 1 :])
+        for check in (verify_checksums, read_checkpoint):
             with pytest.raises(DamagedCheckpointError, match='the checksum of .* is wrong'):
-                look(path)
+                check(path)
 
 
 @settings(max_examples=300)
 @given(data=st.data())
-def test_a_changed_file_is_refused_or_reads_as_before(data, tmp_path_factory):
-    """Checksums cover the contents of records, not their names, dates and padding."""
+def test_a_changed_file_is_refused_or_has_the_same_weights(data, tmp_path_factory):
+    """Checksums cover the contents of records, but not their names, dates and padding."""
     path = tmp_path_factory.mktemp('fuzz') / 'x.pth'
     write_checkpoint(STATE, path)
     content = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 3))):
-        place = data.draw(st.integers(0, len(content) - 1))
-        content[place] = data.draw(st.integers(0, 255))
+        position = data.draw(st.integers(0, len(content) - 1))
+        content[position] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
     try:
         assert_state(read_checkpoint(path))
@@ -185,7 +185,7 @@ def test_a_changed_file_is_refused_or_reads_as_before(data, tmp_path_factory):
         pass
 
 
-def test_a_bomb_is_refused(tmp_path):
+def test_a_decompression_bomb_is_refused(tmp_path):
     path = tmp_path / 'x.pth'
     write_checkpoint({'zeros': torch.zeros(10**6)}, path)
     small = tmp_path / 'small.pth'

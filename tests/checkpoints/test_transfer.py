@@ -26,7 +26,7 @@ def state():
     return crosscl().state_dict()
 
 
-def test_every_name_goes_into_the_model_with_its_shape(state):
+def test_every_converted_weight_loads_into_the_model(state):
     model = detector()
     conversion = convert_for_model(state, model)
     result = model.load_state_dict(conversion.state_dict, strict=False)
@@ -36,7 +36,7 @@ def test_every_name_goes_into_the_model_with_its_shape(state):
     assert len(conversion.origin) + len(conversion.skipped) == len(state)
 
 
-def test_any_known_checkpoint_will_do(state):
+def test_every_known_format_is_accepted(state):
     model = detector()
     expected = convert_for_model(state, model).state_dict
     for to, level in (('crosscl', 0), ('mmdet', 0), ('mmdet', 1), ('detectron2', 0)):
@@ -48,7 +48,7 @@ def test_any_known_checkpoint_will_do(state):
     assert all(name.startswith('backbone.') for name in backbone) and len(backbone) == 120
 
 
-def test_a_classifier_takes_the_backbone(state):
+def test_a_classifier_loads_the_backbone(state):
     model = MMPRETRAIN.build(
         dict(
             _scope_='mmpretrain',
@@ -71,30 +71,30 @@ def test_a_classifier_takes_the_backbone(state):
 @pytest.mark.parametrize(
     'make, complaint',
     [
-        (lambda: detector(depth=50), r'the backbones differ, \d+ of the weights are not in the ch'),
-        (lambda: detector(base_channels=32), r'\d+ of the checkpoint do not fit the model: backb'),
+        (lambda: detector(depth=50), r'backbones differ, because the checkpoint lacks .* \d+ more'),
+        (lambda: detector(base_channels=32), r'do not fit the model: backbone.* and \d+ more'),
     ],
 )
-def test_another_backbone_is_named(state, make, complaint):
+def test_a_different_backbone_is_named(state, make, complaint):
     with pytest.raises(InputError, match=complaint):
         convert_for_model(state, make())
 
 
-def test_a_model_that_nothing_fits_is_named(state):
+def test_a_model_without_a_backbone_is_refused(state):
     model = torch.nn.Module()
     model.student = detector()
-    with pytest.raises(InputError, match='has no backbone that could start from the checkpoint'):
+    with pytest.raises(InputError, match='has no backbone that the checkpoint could initialize'):
         convert_for_model(state, model)
 
 
 def test_a_deeper_checkpoint_is_named():
-    with pytest.raises(InputError, match='weights are not in the model: backbone.layer1.2.bn1'):
+    with pytest.raises(InputError, match='because the model lacks backbone.layer1.2.bn1'):
         convert_for_model(crosscl(depth=34).state_dict(), detector())
 
 
-def test_norms_that_differ_are_named(state):
+def test_different_norms_are_named(state):
     with_norm = detector(neck=dict(norm_cfg=dict(type='BN')))
     for given, model in ((crosscl(with_norm=True).state_dict(), detector()), (state, with_norm)):
-        with pytest.raises(InputError, match="set the model's neck.norm_cfg to that of the pre-tr"):
+        with pytest.raises(InputError, match="set the model's neck.norm_cfg to that of pre-tr"):
             convert_for_model(given, model)
     assert convert_for_model(crosscl(with_norm=True).state_dict(), with_norm).state_dict

@@ -18,7 +18,7 @@ def test_safetensors_are_read_and_written(tmp_path):
 
 
 @pytest.mark.parametrize('name', ['x.pth', 'x.safetensors'])
-def test_written_files_read_back_and_leave_nothing_beside(tmp_path, name):
+def test_written_files_can_be_read_and_no_other_file_remains(tmp_path, name):
     path = tmp_path / name
     path.write_text('old')
     write_checkpoint(STATE, path)
@@ -27,7 +27,7 @@ def test_written_files_read_back_and_leave_nothing_beside(tmp_path, name):
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
-def test_a_link_in_the_place_of_the_partial_file_is_not_followed(tmp_path):
+def test_a_link_with_the_name_of_the_partial_file_is_not_followed(tmp_path):
     victim = tmp_path / 'victim'
     victim.write_text('mine')
     (tmp_path / '.x.pth.partial').symlink_to(victim)
@@ -36,7 +36,7 @@ def test_a_link_in_the_place_of_the_partial_file_is_not_followed(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ['victim', 'x.pth']
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / 'x.pth'
     write_checkpoint(STATE, path)
     before = path.read_bytes()
@@ -50,8 +50,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert path.read_bytes() == before and os.listdir(tmp_path) == ['x.pth']
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
+def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(
-        InputError, match='cannot write .*gone/x.pth: .*make room, or choose another place'
+        InputError, match='cannot write .*gone/x.pth: .*make room, or choose another path'
     ):
         write_checkpoint(STATE, tmp_path / 'gone/x.pth')

@@ -1,4 +1,4 @@
-"""A command in this process."""
+"""Fixture that runs a command in the test process."""
 
 import logging
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from mmcrosscl.cli import main
 
 @dataclass
 class Done:
-    """What a command did."""
+    """Exit status and output of a command."""
 
     status: int
     out: str
@@ -18,26 +18,26 @@ class Done:
 
     @property
     def last(self) -> str:
-        """The last line of stderr."""
+        """Last line of stderr."""
         return self.err.strip().splitlines()[-1]
 
 
 @pytest.fixture
 def command(capsys, monkeypatch):
-    """Run `mmcrosscl WORDS` in this process; takes a hundredth of the time of a new one."""
-    # MMEngine's loggers of earlier tests write to their tests' closed streams
+    """Return a function that runs `mmcrosscl` in this process, which is faster than a new one."""
+    # MMEngine's loggers of earlier tests write to streams that are closed
     monkeypatch.setattr(logging, 'raiseExceptions', False)
-    # the command sets it for a process of its own
+    # the command sets this variable; monkeypatch restores it after the test
     monkeypatch.setenv('LOCAL_RANK', '0')
 
     def command(*words) -> Done:
         capsys.readouterr()
         try:
             status = main([str(word) for word in words])
-        # argparse's usage errors
+        # argparse exits on usage errors
         except SystemExit as exit_:
             status = exit_.code
-        said = capsys.readouterr()
-        return Done(status, said.out, said.err)
+        output = capsys.readouterr()
+        return Done(status, output.out, output.err)
 
     return command

@@ -1,4 +1,4 @@
-"""`mmcrosscl convert`, as a user calls it."""
+"""The command `mmcrosscl convert`."""
 
 import pytest
 import torch
@@ -28,30 +28,31 @@ def src(tmp_path_factory):
 
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 @pytest.mark.parametrize('to', TARGETS)
-def test_every_target_is_written_and_told_about(run, src, tmp_path, to, suffix):
+def test_every_target_is_written_and_reported(run, src, tmp_path, to, suffix):
     dst = tmp_path / f'out{suffix}'
-    said = run(src, dst, '--to', to)
-    assert said.startswith(f'{src}: CrossCL of mmcrosscl\n') and f'wrote {dst}' in said
-    assert ('why' in said) == (to != 'crosscl')
+    out = run(src, dst, '--to', to)
+    assert out.startswith(f'{src}: CrossCL of mmcrosscl\n') and f'wrote {dst}' in out
+    assert ('why' in out) == (to != 'crosscl')
     written = read_checkpoint(dst)
     entry = {'detectron2': 'model', 'torchvision': None, 'timm': None}.get(to, 'state_dict')
     state = written if entry is None or suffix == '.safetensors' else written[entry]
     assert all(isinstance(value, torch.Tensor) for value in state.values())
-    assert ('PIXEL_MEAN' in said) == (to == 'detectron2')
+    assert ('PIXEL_MEAN' in out) == (to == 'detectron2')
 
 
-def test_the_reference_goes_to_a_detector_whose_pyramid_starts_at_c3(run, tmp_path):
+def test_the_reference_is_converted_for_a_detector_whose_pyramid_starts_at_c3(run, tmp_path):
     torch.save({'state_dict': reference(18), 'epoch': 200, 'arch': 'resnet18'}, tmp_path / 'a.tar')
-    said = run(tmp_path / 'a.tar', tmp_path / 'b.pth', '--to', 'mmdet', '--start-level', '1')
-    assert 'CrossCL of the reference, or ReSim' in said
+    out = run(tmp_path / 'a.tar', tmp_path / 'b.pth', '--to', 'mmdet', '--start-level', '1')
+    assert 'CrossCL of the reference, or ReSim' in out
     state = read_checkpoint(tmp_path / 'b.pth')['state_dict']
     assert state['neck.lateral_convs.0.conv.weight'].shape[1] == 128  # C3
 
 
-def test_raw_takes_the_weights_before_averaging(run, src, tmp_path):
+def test_raw_converts_the_weights_before_averaging(run, src, tmp_path):
     state = crosscl().state_dict()
-    own = {f'module.{name}': torch.zeros_like(value) for name, value in state.items()}
-    torch.save({'state_dict': state, 'ema_state_dict': own}, tmp_path / 'ema.pth')
+    # MMEngine's EMAHook saves the weights before averaging as ema_state_dict
+    raw = {f'module.{name}': torch.zeros_like(value) for name, value in state.items()}
+    torch.save({'state_dict': state, 'ema_state_dict': raw}, tmp_path / 'ema.pth')
     run(tmp_path / 'ema.pth', tmp_path / 'a.pth', '--to', 'timm')
     run(tmp_path / 'ema.pth', tmp_path / 'b.pth', '--to', 'timm', '--raw')
     assert read_checkpoint(tmp_path / 'a.pth')['conv1.weight'].any()
@@ -62,7 +63,7 @@ def test_an_existing_file_is_kept_unless_forced(command, run, src, tmp_path):
     dst = tmp_path / 'out.pth'
     dst.write_text('precious')
     done = command('convert', src, dst, '--to', 'timm')
-    assert (done.status, done.err) == (1, f'error: {dst} exists; give --force to replace it\n')
+    assert (done.status, done.err) == (1, f'error: {dst} exists; pass --force to replace it\n')
     assert dst.read_text() == 'precious'
     run(src, dst, '--to', 'timm', '--force')
     assert 'conv1.weight' in read_checkpoint(dst)
@@ -94,7 +95,7 @@ def broken(kind, path):
         ('shape', 'backbone.conv1.weight is (64, 4, 7, 7), not (64, 3, 7, 7)'),
     ],
 )
-def test_bad_input_is_one_sentence_and_nothing_is_written(command, tmp_path, kind, complaint):
+def test_invalid_input_prints_one_sentence_and_writes_nothing(command, tmp_path, kind, complaint):
     src = tmp_path / 'src.pth'
     broken(kind, src)
     before = sorted(tmp_path.iterdir())

@@ -4,17 +4,25 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from mmcrosscl.datasets.demo import write_demo_objects, write_demo_photos
+from mmcrosscl.demo import link_latest
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / 'configs/crosscl/r18_demo.py'
+DETECTOR = ROOT / 'configs/detection/faster-rcnn_r18_demo.py'
 
 
 @pytest.fixture
 def short(monkeypatch, tmp_path):
     read = Config.fromfile
 
-    def fromfile(path):
+    def fromfile(path, shorten=True):
         cfg = read(path)
+        if not shorten:
+            return cfg
         loaders = [cfg.get(f'{name}_dataloader') for name in ('train', 'val')]
         for loader in filter(None, loaders):
             loader.update(num_workers=0, persistent_workers=False)
@@ -26,7 +34,7 @@ def short(monkeypatch, tmp_path):
                 train_cfg=dict(max_iters=4),
                 train_dataloader=dict(batch_size=2),
                 default_hooks=dict(logger=dict(interval=1)),
-                model=dict(queue_len=8),
+                model=dict(queue=dict(length=8)),
             )
         )
         cfg.train_dataloader.dataset.pipeline[1].scale = 64
@@ -51,11 +59,16 @@ def test_it_trains_and_tells_where_everything_is(short, tmp_path, command):
         assert re.search(rf'^  {start} +\d+\.\d +\d+\.\d$', said, re.MULTILINE), said
     assert 'mkdir -p data && ln -sfn ' in said and 'r50_8xb32_folder.py' in said
 
-    (work_dir,) = Path('work_dirs/r18_demo').iterdir()
+    (work_dir,) = (path for path in Path('work_dirs/r18_demo').iterdir() if path.name != 'latest')
+    # the detector's config starts from the checkpoint of the last demo
+    pretrained = Path(Config.fromfile(DETECTOR).pretrained)
+    schedule = Config.fromfile(DEMO, shorten=False).train_cfg
+    assert pretrained.name == f'iter_{schedule.max_iters}.pth'
+    assert pretrained.parent.resolve() == work_dir.resolve()
     # one detector began with the checkpoint, the other one did not
     logs = {s: next(work_dir.glob(f'from_{s}/*/*.log')).read_text() for s in ('crosscl', 'random')}
     assert f'pretrained: {work_dir}/iter_4.pth, CrossCL of mmcrosscl' in logs['crosscl']
-    assert 'pretrained: None, a random start' in logs['random']
+    assert 'pretrained: None, the weights are random' in logs['random']
     assert all('Iter(val) [2/2]' in log for log in logs.values())
 
     assert command('plot', work_dir, '--out', 'again.png').out == 'again.png\n'
@@ -73,3 +86,24 @@ def test_a_run_without_a_log_is_one_sentence(tmp_path, command):
     done = command('plot', tmp_path)
     assert done.status == 1 and done.err.startswith('error: ')
     assert str(tmp_path) in done.err and len(done.err.splitlines()) == 1
+
+
+def test_a_second_demo_replaces_the_link(tmp_path):
+    for name in ('first', 'second'):
+        (tmp_path / name).mkdir()
+        link_latest(tmp_path / name)
+        assert (tmp_path / 'latest').resolve() == tmp_path / name
+
+
+@pytest.mark.parametrize('verb', ['train', 'test'])
+def test_the_detector_without_its_data_is_one_sentence(tmp_path, command, monkeypatch, verb):
+    torch.save({'state_dict': {}}, tmp_path / 'iter_1.pth')
+    monkeypatch.chdir(tmp_path)
+    words = ['iter_1.pth'] if verb == 'test' else []
+    done = command(verb, 'mmcrosscl::detection/faster-rcnn_r18_demo.py', *words)
+    split = 'train' if verb == 'train' else 'val'
+    assert done.status == 1
+    assert len(done.err.splitlines()) == 1
+    assert done.err.startswith(
+        f'error: data/demo_objects/annotations/{split}.json does not exist; correct data_root, '
+    )

@@ -1,4 +1,4 @@
-"""The description of the installation."""
+"""The command `mmcrosscl env`."""
 
 from importlib import metadata
 
@@ -8,7 +8,7 @@ import torch
 from mmcrosscl import dependencies, environment
 
 
-def test_it_names_versions_distributions_ops_and_precision(command):
+def test_the_output_contains_versions_distributions_ops_and_precision(command):
     done = command('env')
     assert done.status == 0 and 'nothing to fix' in done.out
     rows = dict(line.split('  ', 1) for line in done.out.splitlines() if '  ' in line)
@@ -19,7 +19,7 @@ def test_it_names_versions_distributions_ops_and_precision(command):
     assert 'bfloat16' in rows['precision'] or torch.cuda.is_available()
 
 
-def test_it_works_in_a_broken_installation_and_says_what_to_fix(command, monkeypatch):
+def test_the_output_for_a_broken_installation_says_what_to_fix(command, monkeypatch):
     real = metadata.version
 
     def version(name):
@@ -35,7 +35,7 @@ def test_it_works_in_a_broken_installation_and_says_what_to_fix(command, monkeyp
 
 
 @pytest.mark.parametrize('has_ops', [False, True])
-def test_ops_that_are_missing_or_do_not_load_are_named(monkeypatch, has_ops):
+def test_ops_that_are_missing_or_do_not_load_are_reported(monkeypatch, has_ops):
     monkeypatch.setattr(dependencies, 'has_compiled_ops', lambda: has_ops)
     monkeypatch.setattr(environment, 'has_compiled_ops', lambda: has_ops)
     real = environment.import_module
@@ -49,5 +49,5 @@ def test_ops_that_are_missing_or_do_not_load_are_named(monkeypatch, has_ops):
     text, fixes = environment.describe_environment()
     assert len(fixes) == 1
     assert ('without its compiled ops' in fixes[0]) != has_ops
-    assert ('compiled for another torch; reinstall it with: ' in fixes[0]) == has_ops
+    assert ('compiled for another version of torch; reinstall mmcv with: ' in fixes[0]) == has_ops
     assert ('cannot be loaded: undefined symbol' in text) == has_ops

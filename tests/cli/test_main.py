@@ -1,4 +1,4 @@
-"""What all verbs share: help, errors and exit statuses."""
+"""Help, errors and exit statuses of all verbs."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ def process(*words, **environment):
     )  # fmt: skip
 
 
-def test_the_help_is_fast_and_names_every_verb():
+def test_the_help_is_fast_and_lists_every_verb():
     seconds = []
     for _ in range(5):
         begin = time.perf_counter()
@@ -29,7 +29,7 @@ def test_the_help_is_fast_and_names_every_verb():
     assert done.returncode == 0
     for verb in cli.VERBS:
         assert f'\n    {verb} ' in done.stdout
-    # 0.2 s on an idle machine; importing torch alone takes over a second
+    # 0.2 s on an idle machine; an import of torch would take over a second
     assert min(seconds) < 0.5
 
 
@@ -56,7 +56,7 @@ def test_wrong_usage(command, words):
 
 
 @pytest.mark.parametrize('verb', ['train', 'demo', 'plot'])
-def test_a_wrong_version_is_one_sentence_and_a_failure(tmp_path, verb):
+def test_an_unsupported_version_prints_one_sentence_and_fails(tmp_path, verb):
     info = tmp_path / 'onedl_mmdetection-1.0.0.dist-info'
     info.mkdir()
     (info / 'METADATA').write_text(
@@ -88,7 +88,7 @@ def raising(error):
 )
 @pytest.mark.parametrize('verb', ['train x', 'test x', 'convert a b --to timm', 'plot x',
                                   'replay x y', 'demo'])  # fmt: skip
-def test_every_verb_ends_errors_in_one_sentence_and_a_status(
+def test_every_verb_prints_one_sentence_and_sets_the_exit_status(
     command, monkeypatch, verb, error, status, message
 ):
     signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
@@ -105,7 +105,7 @@ def test_every_verb_ends_errors_in_one_sentence_and_a_status(
     assert ignored == [status == 75] * 2
 
 
-def test_an_unexpected_error_has_a_traceback_and_a_status_of_its_own(command, monkeypatch):
+def test_an_unexpected_error_prints_a_traceback_and_exits_with_status_70(command, monkeypatch):
     monkeypatch.setattr(cli.plot, 'run', raising(KeyError('surprise')))
     done = command('plot', 'x')
     assert done.status == 70 and 'Traceback' in done.err and 'surprise' in done.err

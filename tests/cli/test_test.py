@@ -1,4 +1,4 @@
-"""`mmcrosscl test`, as a user calls it."""
+"""The command `mmcrosscl test`."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def config(tmp_path):
-    """Nearest neighbours on a few images, as a user's config that inherits ours."""
+    """Write a user's config for k-nearest neighbors that inherits the config of mmcrosscl."""
     for split, count in (('train', 4), ('val', 2)):
         write_images(tmp_path / split, count, seed=count)
     torch.save({'state_dict': crosscl().state_dict()}, tmp_path / 'epoch_1.pth')
@@ -48,7 +48,7 @@ def test_neighbors_need_no_trained_model(command, config):
 
 
 def test_testing_needs_no_training_data(command, tmp_path):
-    """As for val2017 on a machine without train2017."""
+    """A machine may have only val2017, without train2017."""
     write_demo_objects(tmp_path / 'objects', train=1, val=2)
     config = tmp_path / 'mine.py'
     config.write_text(f"""
@@ -70,18 +70,24 @@ work_dir = '{tmp_path}/work'
     done = command('test', config, tmp_path / 'detector.pth')
     assert done.status == 0, done.err
     assert 'Iter(test) [1/1]' in done.out + done.err
-    # a test does not claim the work dir's checkpoints for a run
+    # a test does not write the marker of a training run
     assert not (tmp_path / 'work/run.json').exists()
 
 
 @pytest.mark.parametrize(
     'words, complaint',
     [
-        (['gone.py'], 'config gone.py does not exist; see configs/'),
-        (['configs/crosscl/r50_8xb32.py'], 'has no test_dataloader; give a config with a test'),
+        (
+            ['gone.py'],
+            'config gone.py does not exist; pass a config file, such as a file in configs/',
+        ),
+        (
+            ['configs/crosscl/r50_8xb32.py'],
+            'has no test_dataloader; pass a config that defines a test',
+        ),
         (
             ['configs/detection/retinanet_r50_fpn_1x_coco.py'],
-            'is trained before it is tested; name its checkpoint',
+            'tests a trained model; pass the checkpoint of the model after the config',
         ),
         (
             ['configs/detection/retinanet_r50_fpn_1x_coco.py', 'gone.pth'],
@@ -89,7 +95,7 @@ work_dir = '{tmp_path}/work'
         ),
     ],
 )
-def test_bad_input_is_one_sentence(command, words, complaint):
+def test_invalid_input_prints_one_sentence(command, words, complaint):
     done = command('test', *words)
     assert done.status == 1
     assert done.err.startswith('error: ') and done.err.endswith(f'{complaint}\n')

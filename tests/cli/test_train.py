@@ -1,4 +1,4 @@
-"""`mmcrosscl train`, as a user calls it."""
+"""The command `mmcrosscl train`."""
 
 import json
 import re
@@ -14,7 +14,7 @@ CONFIG = 'configs/crosscl/r50_8xb32_folder.py'
 
 @pytest.fixture
 def train(command, tmp_path, photos):
-    """Train a tiny model; options come last and win."""
+    """Return a function that trains a tiny model. ``options`` override all other settings."""
 
     def train(*words, options=(), config=CONFIG, data=photos, work_dir=tmp_path):
         return command(
@@ -36,8 +36,8 @@ def losses(work_dir):
     ]
 
 
-def test_training_shows_an_eta_and_the_terms_and_can_be_resumed(train, tmp_path):
-    # without workers, as one would to look for an error
+def test_training_logs_the_remaining_time_and_the_terms_and_can_be_resumed(train, tmp_path):
+    # without workers, as users train to debug an error
     done = train(options=['train_cfg.max_epochs=1', 'train_dataloader.num_workers=0'])
     assert done.status == 0, done.err
     log = next(tmp_path.glob('*/*.log')).read_text()
@@ -53,14 +53,14 @@ def test_training_shows_an_eta_and_the_terms_and_can_be_resumed(train, tmp_path)
     assert 'resumed epoch: 1, iter: 4' in resumed
 
 
-def test_the_learning_rate_follows_the_batch(train, tmp_path):
+def test_the_learning_rate_scales_with_the_batch_size(train, tmp_path):
     done = train('--auto-scale-lr', options=['train_cfg.max_epochs=1'])
     assert done.status == 0, done.err
     log = next(tmp_path.glob('*/*.log')).read_text()
     assert 'lr: 4.6875e-04' in log  # 0.03 · 4 / 256
 
 
-def test_a_config_of_the_installed_package_is_named_with_two_colons(train, tmp_path):
+def test_two_colons_select_a_config_of_the_installed_package(train, tmp_path):
     done = train(
         config='mmcrosscl::crosscl/r50_8xb32_folder.py', options=['train_cfg.max_epochs=1']
     )
@@ -85,7 +85,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize('name', BROKEN)
-def test_a_bad_setting_is_one_sentence_and_a_failure(train, tmp_path, name):
+def test_an_invalid_setting_prints_one_sentence_and_fails(train, tmp_path, name):
     options, message = BROKEN[name]
     done = train(options=options)
     assert done.status == 1
@@ -94,7 +94,7 @@ def test_a_bad_setting_is_one_sentence_and_a_failure(train, tmp_path, name):
     assert not list(tmp_path.glob('*.pth'))
 
 
-def test_a_folder_of_broken_images_is_one_sentence_and_a_failure(train, tmp_path):
+def test_a_folder_of_broken_images_prints_one_sentence_and_fails(train, tmp_path):
     (tmp_path / 'photos').mkdir()
     for i in range(4):
         (tmp_path / f'photos/{i}.jpg').write_bytes(b'text')
@@ -106,46 +106,47 @@ def test_a_folder_of_broken_images_is_one_sentence_and_a_failure(train, tmp_path
 
 
 @pytest.mark.parametrize('words', [['--amp'], ['--launcher', 'slurm']])
-@pytest.mark.skipif(torch.cuda.is_available(), reason='says what cannot be had without a GPU')
-def test_what_needs_a_gpu_is_said(train, words):
+@pytest.mark.skipif(torch.cuda.is_available(), reason='tests errors of a machine without a GPU')
+def test_settings_that_need_a_gpu_are_refused(train, words):
     done = train(*words)
     assert done.status == 1
-    assert re.match('error: .* none is found', done.last)
+    assert re.match('error: .* but no GPU is found', done.last)
 
 
 @pytest.mark.parametrize(
     'config, message',
     [
-        ('configs/none.py', 'error: config configs/none.py does not exist; see configs/'),
-        ('nopackage::a/b.py', 'error: config nopackage::a/b.py is of a package that is not '
-         'installed: nopackage'),
+        ('configs/none.py', 'error: config configs/none.py does not exist; pass a config file, '
+         'such as a file in configs/'),
+        ('nopackage::a/b.py', 'error: config nopackage::a/b.py needs the package nopackage, which '
+         'is not installed; install it, or pass the path of a config file'),
     ],
 )  # fmt: skip
-def test_a_missing_config_is_named(train, config, message):
+def test_a_missing_config_is_reported(train, config, message):
     done = train(config=config)
     assert done.status == 1 and done.last == message
 
 
-def test_a_config_with_an_error_is_named(train, tmp_path):
+def test_a_config_with_an_error_is_reported(train, tmp_path):
     (tmp_path / 'bad.py').write_text('model = dict(\n')
     done = train(config=tmp_path / 'bad.py')
     assert done.status == 1
     assert done.last.startswith(f'error: config {tmp_path}/bad.py cannot be read: SyntaxError')
 
 
-def test_a_missing_checkpoint_is_named(train):
+def test_a_missing_checkpoint_is_reported(train):
     done = train('--resume', 'none.pth')
     assert done.status == 1
     assert done.last == 'error: checkpoint none.pth does not exist; name a checkpoint file'
 
 
-def test_an_option_without_a_value_is_wrong_usage(command):
+def test_an_option_without_a_value_is_a_usage_error(command):
     done = command('train', CONFIG, '--cfg-options', 'model.momentum')
     assert done.status == 2
-    assert done.last.endswith("""--cfg-options takes KEY=VALUE, and 'model.momentum' has no "=\"""")
+    assert done.last.endswith("--cfg-options: expected KEY=VALUE, but got 'model.momentum'")
 
 
-def test_a_worker_that_dies_is_one_sentence_and_a_status_that_says_try_again(train, tmp_path):
+def test_a_dead_worker_prints_one_sentence_and_exits_with_status_74(train, tmp_path):
     (tmp_path / 'mine.py').write_text(
         f"_base_ = '{Path.cwd()}/{CONFIG}'\n"
         "custom_imports = dict(imports=['tests.engine.runs'])\n"
@@ -162,7 +163,7 @@ def test_a_worker_that_dies_is_one_sentence_and_a_status_that_says_try_again(tra
 
 
 def test_mmdetection_configs_train_too(command, tmp_path, photos):
-    """A detector of MMDetection on its own kind of config, from images and boxes made here."""
+    """A detector trains with a config of MMDetection on generated images and boxes."""
     images, annotations = [], []
     for i, path in enumerate(sorted(photos.rglob('*.jpg'))[:2]):
         images.append(dict(id=i, file_name=str(path), width=160, height=160))
@@ -198,3 +199,20 @@ default_hooks = dict(logger=dict(interval=1))
     assert done.status == 0, done.err
     assert (tmp_path / 'work/epoch_1.pth').exists()
     assert 'loss_bbox: ' in next((tmp_path / 'work').glob('*/*.log')).read_text()
+
+
+def test_a_dataset_that_is_smaller_than_a_batch_causes_a_warning(train, tmp_path):
+    """An iteration-based run repeats images within the batch."""
+    options = [
+        'train_cfg.max_iters=1', 'default_hooks.checkpoint.interval=1',
+        'train_dataloader.batch_size=17',
+    ]  # fmt: skip
+    done = train(config='configs/crosscl/r18_demo.py', options=options)
+    assert done.status == 0, done.err
+    assert (
+        'WARNING: The dataset has 16 images, but each iteration uses 17. Images therefore repeat '
+        'within an iteration'
+    ) in done.out
+    options[-1] = 'train_dataloader.batch_size=16'
+    done = train(config='configs/crosscl/r18_demo.py', options=options)
+    assert done.status == 0 and 'The dataset has' not in done.out

@@ -21,7 +21,7 @@ def test_views_are_stacked_as_bytes_in_channels_last_memory():
             assert np.array_equal(sample['inputs'][which], view.permute(1, 2, 0).numpy())
 
 
-def test_views_of_another_packing_are_refused():
+def test_views_of_another_pack_transform_are_refused():
     samples = [dict(inputs=[torch.zeros(3, 8, 8, dtype=torch.uint8)] * 2, data_samples=0)]
     with pytest.raises(InputError, match='end the pipeline with mmcrosscl.PackViews'):
         collate_views(samples)

@@ -14,7 +14,7 @@ from mmcrosscl.datasets import SeededIndex, SeededInfiniteSampler, SeededSampler
 
 
 def ranks(kind, world, images, **settings):
-    """The samplers of all ranks."""
+    """Return the samplers of all ranks."""
     made = []
     for rank in range(world):
         sampler = kind(list(range(images)), seed=5, **settings)
@@ -27,20 +27,20 @@ def ranks(kind, world, images, **settings):
 
 
 def in_order(samplers, count):
-    """Places of all ranks, by position."""
+    """Return the first ``count`` indices of each rank, ordered by position."""
     rows = [list(islice(iter(sampler), count)) for sampler in samplers]
-    return [place for row in zip(*rows) for place in row]
+    return [index for row in zip(*rows) for index in row]
 
 
-def key(place):
-    return int(place), place.seed, place.epoch, place.position
+def key(index):
+    return int(index), index.seed, index.epoch, index.position
 
 
 @given(world=st.integers(1, 4), images=st.integers(1, 50), start=st.integers(0, 60))
-def test_an_epoch_may_begin_anywhere_and_is_one_for_any_number_of_ranks(world, images, start):
+def test_an_epoch_can_start_anywhere_and_does_not_depend_on_the_ranks(world, images, start):
     one = list(ranks(SeededSampler, 1, images)[0])
     assert sorted(map(int, one)) == list(range(images))
-    assert [place.position for place in one] == list(range(images))
+    assert [index.position for index in one] == list(range(images))
     many = in_order(ranks(SeededSampler, world, images), images)
     assert list(map(key, many[:images])) == list(map(key, one))
 
@@ -53,7 +53,7 @@ def test_an_epoch_may_begin_anywhere_and_is_one_for_any_number_of_ranks(world, i
     assert len(in_order(samplers, images)) == len(many)
 
 
-def test_epochs_have_orders_of_their_own():
+def test_each_epoch_has_a_different_order():
     sampler = ranks(SeededSampler, 1, 30)[0]
     orders = []
     for epoch in range(3):
@@ -63,7 +63,7 @@ def test_epochs_have_orders_of_their_own():
 
 
 @given(world=st.integers(1, 4), images=st.integers(1, 20), taken=st.integers(0, 70))
-def test_the_endless_order_may_begin_anywhere_and_is_one_for_any_number_of_ranks(
+def test_an_infinite_order_can_start_anywhere_and_does_not_depend_on_the_ranks(
     world, images, taken
 ):
     one = list(map(key, islice(iter(ranks(SeededInfiniteSampler, 1, images)[0]), 400)))
@@ -76,7 +76,7 @@ def test_the_endless_order_may_begin_anywhere_and_is_one_for_any_number_of_ranks
 
 
 @given(before=st.integers(1, 4), after=st.integers(1, 4), taken=st.integers(0, 30))
-def test_another_number_of_ranks_goes_on_in_the_same_order(before, after, taken):
+def test_another_number_of_ranks_resumes_the_same_order(before, after, taken):
     one = list(map(key, islice(iter(ranks(SeededInfiniteSampler, 1, 13)[0]), 400)))
     position = ranks(SeededInfiniteSampler, before, 13)[0].position(taken)
     samplers = ranks(SeededInfiniteSampler, after, 13)
@@ -86,12 +86,12 @@ def test_another_number_of_ranks_goes_on_in_the_same_order(before, after, taken)
     assert list(map(key, in_order(samplers, 10))) == one[position : position + 10 * after]
 
 
-def test_without_shuffling_the_order_is_the_folders():
+def test_without_shuffling_the_order_is_that_of_the_dataset():
     sampler = ranks(SeededInfiniteSampler, 1, 3, shuffle=False)[0]
     assert list(map(int, islice(iter(sampler), 7))) == [0, 1, 2, 0, 1, 2, 0]
 
 
-def test_skipping_a_million_iterations_takes_no_time():
+def test_skipping_a_million_iterations_takes_constant_time():
     sampler = ranks(SeededInfiniteSampler, 1, 1000)[0]
     sampler.skip(256 * 10**6)
     assert next(iter(sampler)).position == 256 * 10**6
@@ -102,7 +102,7 @@ def random_numbers():
 
 
 class Interleaved(Dataset):
-    """Two copies of a dataset in turn: computes its index with ``//``."""
+    """Alternates between two copies of a dataset; computes the inner index with ``//``."""
 
     def __init__(self, dataset):
         self.dataset = dataset
@@ -114,8 +114,8 @@ class Interleaved(Dataset):
         return self.dataset[index // 2]
 
 
-@pytest.mark.parametrize('wrapped', ['alone', 'ConcatDataset', 'RepeatDataset', 'Interleaved'])
-def test_a_dataset_is_seeded_by_position_also_within_wrappers(tmp_path, wrapped):
+@pytest.mark.parametrize('wrapper', ['unwrapped', 'ConcatDataset', 'RepeatDataset', 'Interleaved'])
+def test_a_dataset_is_seeded_by_position_even_within_wrappers(tmp_path, wrapper):
     rng = np.random.default_rng(0)
     for i in range(6):
         Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(tmp_path / f'{i}.png')
@@ -126,19 +126,19 @@ def test_a_dataset_is_seeded_by_position_also_within_wrappers(tmp_path, wrapped)
         pipeline=[dict(type='mmcrosscl.LoadImage'), dict(type='mmcrosscl.TwoCrops', scale=32)],
     )
     config = {
-        'alone': inner,
+        'unwrapped': inner,
         'ConcatDataset': dict(type='ConcatDataset', datasets=[inner, inner]),
         'RepeatDataset': dict(type='RepeatDataset', dataset=inner, times=2),
         'Interleaved': inner,
-    }[wrapped]
+    }[wrapper]
     dataset = DATASETS.build(config)
-    if wrapped == 'Interleaved':
+    if wrapper == 'Interleaved':
         dataset = Interleaved(dataset)
-    for index in range(len(dataset)):
-        place = SeededIndex(index, 1, 2, 30 + index)
-        first = dataset[place]
+    for i in range(len(dataset)):
+        index = SeededIndex(i, 1, 2, 30 + i)
+        first = dataset[index]
         random_numbers()
-        again = dataset[place]
+        again = dataset[index]
         assert first['img_path'] == again['img_path']
         assert np.array_equal(first['crops'], again['crops'])
-        assert first['sample_idx'].position == 30 + index
+        assert first['sample_idx'].position == 30 + i

@@ -40,7 +40,7 @@ def test_images_at_any_depth_are_found_in_order(tmp_path):
     assert dataset[0]['inputs'].shape == (3, 4, 5)
 
 
-def test_links_are_followed_and_may_lead_back(tmp_path):
+def test_links_are_followed_and_may_form_a_cycle(tmp_path):
     write(tmp_path / 'elsewhere/a.png')
     write(tmp_path / 'root/b.png')
     (tmp_path / 'root/link').symlink_to(tmp_path / 'elsewhere')
@@ -50,7 +50,7 @@ def test_links_are_followed_and_may_lead_back(tmp_path):
     assert names(dataset, tmp_path / 'root') == ['b.png', 'link/a.png']
 
 
-def test_a_list_names_the_images(tmp_path):
+def test_a_list_selects_the_images(tmp_path):
     for name in ('train/a.png', 'train/b.png', 'train/c.png'):
         write(tmp_path / name)
     (tmp_path / 'list.txt').write_text('c.png\na.png\n\n')
@@ -63,7 +63,7 @@ def test_a_missing_folder_is_named(tmp_path):
         build(data_root=str(tmp_path / 'gone'))
 
 
-def test_a_file_for_a_folder_is_named(tmp_path):
+def test_a_file_instead_of_a_folder_is_named(tmp_path):
     write(tmp_path / 'a.png')
     with pytest.raises(InputError, match='a.png/? is a file; set'):
         build(data_root=str(tmp_path / 'a.png'))
@@ -76,11 +76,11 @@ def test_a_missing_list_is_named(tmp_path):
 
 def test_a_folder_without_images_is_named(tmp_path):
     (tmp_path / 'notes.txt').write_text('no image')
-    with pytest.raises(InputError, match=f'{tmp_path}.* names no image .*point data_root at'):
+    with pytest.raises(InputError, match=f'{tmp_path}.* contains no images .*set data_root to'):
         build(data_root=str(tmp_path))
 
 
-def test_a_broken_image_is_replaced_and_reported(tmp_path):
+def test_a_broken_image_is_replaced_and_recorded(tmp_path):
     for i in range(8):
         write(tmp_path / f'{i}.png', i)
     (tmp_path / '3.png').write_bytes(b'')
@@ -93,18 +93,18 @@ def test_a_broken_image_is_replaced_and_reported(tmp_path):
         sample = dataset[3]
         skipped = sample['data_samples'].skipped_images
         assert skipped[0][0] == str(tmp_path / '3.png')
-        assert skipped[0][1] == 'not an image in a format that Pillow knows'
+        assert skipped[0][1] == 'not an image in a format that Pillow supports'
         assert sample['data_samples'].img_path not in (path for path, _ in skipped)
 
 
-def test_a_pipeline_that_packs_nothing_skips_too(tmp_path):
+def test_a_broken_image_is_replaced_without_a_pack_transform(tmp_path):
     write(tmp_path / 'a.png')
     (tmp_path / 'b.png').write_bytes(b'text')
     dataset = build(data_root=str(tmp_path), pipeline=[dict(type='mmcrosscl.LoadImage')])
     assert dataset[1]['img_path'] == str(tmp_path / 'a.png')
 
 
-def test_a_folder_of_broken_images_is_an_error_that_names_one(tmp_path):
+def test_the_error_for_a_folder_of_broken_images_names_one_of_them(tmp_path):
     for i in range(4):
         (tmp_path / f'{i}.png').write_bytes(b'text')
     with pytest.raises(InputError, match=r'5 images in a row cannot be read, the last one .*\.png'):

@@ -1,4 +1,4 @@
-"""Runs of a tiny model in processes of their own, that can be interrupted and looked at."""
+"""Training runs of a tiny model in separate processes that tests interrupt and inspect."""
 
 import hashlib
 import json
@@ -19,15 +19,15 @@ from mmcrosscl.checkpoints import read_checkpoint
 from mmcrosscl.engine import build_runner
 from tests.training import tiny_config
 
-# what takes a time that is never the same
+# log entries that differ between runs
 TIMES = ('time', 'data_time', 'memory')
 
 
 @HOOKS.register_module()
 class Diary(Hook):
-    """Writes down what each iteration was given, and interrupts one."""
+    """Records the inputs of each iteration, and sends SIGTERM in one iteration."""
 
-    # after the step's seed, before the vote on stopping
+    # runs after StepSeedHook and before PreemptionHook
     priority = 'BELOW_NORMAL'
 
     def __init__(self, folder: str, stop_at: int | None = None, stop_rank: int = 0) -> None:
@@ -45,7 +45,7 @@ class Diary(Hook):
             views=views.hexdigest(),
             paths=[Path(s.img_path).name for s in samples],
             crops=[s.crops.tolist() for s in samples],
-            draw=torch.rand(1).item(),
+            random_number=torch.rand(1).item(),
         )
         with open(Path(self.folder, f'diary{runner.rank}.jsonl'), 'a') as file:
             file.write(json.dumps(entry) + '\n')
@@ -53,7 +53,7 @@ class Diary(Hook):
 
 @HOOKS.register_module()
 class Poison(Hook):
-    """Makes the losses of some iterations infinite, on one rank."""
+    """Makes the losses infinite in some iterations of one rank."""
 
     def __init__(self, iterations: list[int], rank: int = 0) -> None:
         self.iterations, self.rank = iterations, rank
@@ -67,7 +67,7 @@ class Poison(Hook):
 
 @HOOKS.register_module()
 class Gauge(Hook):
-    """Measures the process and its workers."""
+    """Records the memory, files, threads and worker processes of the training process."""
 
     priority = 'LOWEST'
 
@@ -94,32 +94,32 @@ class Gauge(Hook):
 
 @HOOKS.register_module()
 class Pool(Hook):
-    """Works in processes for a while, as evaluations do, and ends them with signals."""
+    """Runs process pools, as evaluations do, and ends child processes with signals."""
 
     def after_train_epoch(self, runner):
         for _ in range(20):
-            # some are ended before they have begun
+            # the pool ends some processes before they have started
             with get_context('fork').Pool(2) as pool:
-                heard = pool.map(signal.getsignal, [signal.SIGTERM, signal.SIGUSR1])
-                assert heard == [signal.SIG_DFL] * 2
+                handlers = pool.map(signal.getsignal, [signal.SIGTERM, signal.SIGUSR1])
+                assert handlers == [signal.SIG_DFL] * 2
         for number in (signal.SIGTERM, signal.SIGUSR1):
-            begun = get_context('fork').Event()
-            child = get_context('fork').Process(target=_work, args=(begun,))
+            started = get_context('fork').Event()
+            child = get_context('fork').Process(target=_work, args=(started,))
             child.start()
-            begun.wait()
+            started.wait()
             os.kill(child.pid, number)
             child.join()
             assert child.exitcode == -number
 
 
-def _work(begun) -> None:
-    begun.set()
+def _work(started) -> None:
+    started.set()
     time.sleep(100)
 
 
 @HOOKS.register_module()
 class KillWorker(Hook):
-    """Kills the worker processes."""
+    """Kills all worker processes after the second iteration."""
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if runner.iter == 1:
@@ -128,7 +128,7 @@ class KillWorker(Hook):
 
 
 def tiny_run(folder: Path, by_epoch: bool = True, length: int = 3, images: int = 12, **settings):
-    """A config of ``length`` epochs of 3 iterations, or of ``length`` iterations."""
+    """Return a config of ``length`` epochs with 3 iterations each, or of ``length`` iterations."""
     cfg = tiny_config(folder, epochs=length, images=images, **settings)
     cfg.model.backbone.drop_path_rate = 0.2
     cfg.train_dataloader.batch_size = 4
@@ -156,7 +156,7 @@ def _train(cfg: dict, rank: int, world: int, port: int) -> None:
     build_runner(cfg).train()
 
 
-# a server that has imported everything forks a process in a hundredth of the time
+# a fork server that has imported the packages starts processes a hundred times faster
 context = get_context('forkserver')
 context.set_forkserver_preload(['tests.engine.runs', 'mmcrosscl.models', 'mmcrosscl.datasets'])
 
@@ -173,7 +173,7 @@ def start(cfg: Config, world: int = 1, port: int = 0) -> list:
 
 
 def finish(processes: list, timeout: float = 120) -> list[int]:
-    """The exit codes; what still runs after the time-out, in seconds, is killed."""
+    """Return the exit codes. Fail if a process still runs after ``timeout`` seconds."""
     end = time.monotonic() + timeout
     for process in processes:
         process.join(max(0, end - time.monotonic()))
@@ -186,19 +186,19 @@ def finish(processes: list, timeout: float = 120) -> list[int]:
 
 
 def log_of(folder: Path) -> str:
-    """The log of the last run of a folder; runs that begin in one second share a file."""
+    """Return the log of the last run in a folder. Runs that start in one second share a file."""
     log = sorted(Path(folder, 'work').glob('*/*.log'))[-1].read_text()
     return log[log.rindex('System environment:') :]
 
 
 def diary(folder: Path, rank: int = 0) -> dict[int, dict]:
-    """The last entry of each iteration."""
+    """Return the last entry of each iteration."""
     lines = Path(folder, f'diary{rank}.jsonl').read_text().splitlines()
     return {entry['iter']: entry for entry in map(json.loads, lines)}
 
 
 def scalars(folder: Path) -> list[dict]:
-    """What the log has of each iteration, all runs of the folder after another, without times."""
+    """Return the logged values of each iteration over all runs in a folder, without times."""
     steps = {}
     for path in sorted(Path(folder, 'work').glob('*/vis_data/scalars.json')):
         for line in path.read_text().splitlines():
@@ -208,7 +208,7 @@ def scalars(folder: Path) -> list[dict]:
 
 
 def assert_same_state(left: Path, right: Path) -> None:
-    """Every number of two checkpoints is the same, to the bit."""
+    """Assert that two checkpoints are bit-identical."""
     states = [read_checkpoint(path) for path in (left, right)]
     for state in states:
         state['message_hub'] = {
@@ -230,8 +230,8 @@ def _assert_same(left, right, name: str) -> None:
             _assert_same(left[key], right[key], f'{name}.{key}')
     elif isinstance(left, list | tuple):
         assert len(left) == len(right), name
-        for place, pair in enumerate(zip(left, right)):
-            _assert_same(*pair, f'{name}.{place}')
+        for index, pair in enumerate(zip(left, right)):
+            _assert_same(*pair, f'{name}.{index}')
     elif hasattr(left, 'tolist'):
         assert left.tolist() == right.tolist(), name
     else:

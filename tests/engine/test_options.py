@@ -1,4 +1,4 @@
-"""Overrides of settings: what is known, what is refused, and what the message says."""
+"""Overrides of settings: valid names, unknown names and error messages."""
 
 import pytest
 from mmengine.config import Config
@@ -44,7 +44,7 @@ def merged(options, config=PRETRAIN):
         ('train_cfg.val_interval', 2),
     ],
 )
-def test_what_the_config_or_a_component_knows_is_set(name, value):
+def test_settings_that_the_config_or_a_component_has_are_set(name, value):
     node = merged({name: value})
     for part in name.split('.'):
         node = node[int(part)] if part.isdigit() else node[part]
@@ -52,7 +52,7 @@ def test_what_the_config_or_a_component_knows_is_set(name, value):
 
 
 @pytest.mark.parametrize(
-    'name, right',
+    'name, closest',
     [
         ('train_dataloder.batch_size', 'train_dataloader.batch_size'),
         ('train_dataloader.batchsize', 'train_dataloader.batch_size'),
@@ -69,29 +69,29 @@ def test_what_the_config_or_a_component_knows_is_set(name, value):
         ('env_cfg.dist_cfg.timout', 'env_cfg.dist_cfg.timeout'),
     ],
 )
-def test_a_mistyped_name_is_one_sentence_with_the_right_one(name, right):
+def test_the_error_for_a_misspelled_name_suggests_the_closest_name(name, closest):
     cfg = Config.fromfile(PRETRAIN)
     before = cfg.to_dict()
     with pytest.raises(InputError) as caught:
         merge_options(cfg, {name: 2})
     message = str(caught.value)
     assert message == (
-        f'unknown setting {name}: did you mean {right}? To add it on purpose, write +{name}=2'
+        f'unknown setting {name}: did you mean {closest}? To add it on purpose, write +{name}=2'
     )
     assert cfg.to_dict() == before
 
 
-def test_a_name_like_no_other_is_answered_with_all_valid_ones():
+def test_the_error_for_a_name_without_a_close_match_lists_all_valid_names():
     with pytest.raises(InputError, match='unknown setting model.head.loss.zzz: .*temperature'):
         merged({'model.head.loss.zzz': 1})
 
 
-def test_a_plus_adds_a_setting_on_purpose():
+def test_a_leading_plus_adds_an_unknown_setting():
     assert merged({'+my_variable': 3}).my_variable == 3
     assert merged({'+model.momentm': 1}).model.momentm == 1
 
 
-def test_the_type_that_is_set_with_it_decides():
+def test_a_type_in_the_same_options_determines_the_valid_names():
     options = {'train_cfg.max_iters': 10, 'train_cfg.type': 'IterBasedTrainLoop'}
     assert merged(options).train_cfg.max_iters == 10
     with pytest.raises(InputError, match='unknown setting train_cfg.max_iters'):

@@ -1,4 +1,4 @@
-"""Small labeled image sets in folders."""
+"""Small labeled datasets with one image folder per class."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ COLORS = ((200, 60, 60), (60, 200, 60), (60, 60, 200))
 
 
 def write_images(folder: Path, per_class: int, seed: int) -> None:
-    """Write images of three classes, a folder per class. A class is a color; images add noise.
+    """Write noisy images of three classes, one folder and one color per class.
 
     Args:
-        folder (Path): Root of the class folders, which must not exist.
-        per_class (int): Images per class.
+        folder (Path): Root of the class folders. They must not exist.
+        per_class (int): Number of images per class.
         seed (int): Seed of the noise.
     """
     rng = np.random.default_rng(seed)

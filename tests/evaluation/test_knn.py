@@ -13,7 +13,7 @@ from tests.evaluation.images import write_images
 
 @pytest.fixture(scope='module')
 def cfg(tmp_path_factory):
-    """The published config on a small labeled set with a ResNet-18."""
+    """Return the k-nearest-neighbor config with a ResNet-18 and a small labeled dataset."""
     folder = tmp_path_factory.mktemp('knn')
     write_images(folder / 'train', per_class=5, seed=0)
     write_images(folder / 'val', per_class=3, seed=1)
@@ -38,7 +38,7 @@ def cfg(tmp_path_factory):
     return cfg
 
 
-def test_the_config_tells_colors_apart_with_the_features_of_the_checkpoint(cfg):
+def test_features_of_the_checkpoint_classify_colors(cfg):
     runner = build_runner(cfg)
     metrics = runner.test()
     weights = torch.load(cfg.pretrained, weights_only=True)['state_dict']
@@ -47,7 +47,7 @@ def test_the_config_tells_colors_apart_with_the_features_of_the_checkpoint(cfg):
     assert metrics['accuracy/top1'] == 100
 
 
-def test_votes_are_those_of_the_formula(cfg):
+def test_votes_follow_the_formula(cfg):
     runner = build_runner(cfg)
     runner.test()
     model = runner.model
@@ -56,7 +56,7 @@ def test_votes_are_those_of_the_formula(cfg):
     with torch.no_grad():
         samples = model.predict(data['inputs'], data['data_samples'])
         query = F.normalize(model.extract_feat(data['inputs'])[-1], dim=1)
-    # one image and neighbor at a time
+    # the same votes, computed for one image and one neighbor at a time
     bank, labels = model.features.double(), model.labels.tolist()
     assert labels == [0] * 5 + [1] * 5 + [2] * 5
     for sample, vector in zip(samples, query.double()):
@@ -70,6 +70,6 @@ def test_votes_are_those_of_the_formula(cfg):
 
 
 @pytest.mark.parametrize('wrong', [dict(k=0), dict(temperature=0.0)])
-def test_wrong_settings_are_named(cfg, wrong):
-    with pytest.raises(InputError, match='both must be positive'):
+def test_invalid_settings_are_an_error(cfg, wrong):
+    with pytest.raises(InputError, match='expected k >= 1 and temperature > 0, but got k='):
         MODELS.build({**cfg.model, **wrong, '_scope_': 'mmpretrain'})

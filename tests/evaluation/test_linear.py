@@ -9,7 +9,7 @@ from tests.evaluation.images import write_images
 pytestmark = pytest.mark.slow
 
 
-def test_a_linear_classifier_learns_on_frozen_features(tmp_path):
+def test_a_linear_classifier_trains_on_frozen_features(tmp_path):
     write_images(tmp_path / 'train', per_class=4, seed=0)
     write_images(tmp_path / 'val', per_class=2, seed=1)
     state = crosscl(depth=50).state_dict()
@@ -28,6 +28,6 @@ def test_a_linear_classifier_learns_on_frozen_features(tmp_path):
     runner = build_runner(cfg)
     runner.train()
     after = runner.model.backbone.state_dict()
-    # frozen, the statistics of its batch norms too
+    # the backbone is frozen, including its batch-norm statistics
     assert all(torch.equal(value, state[f'backbone.{name}']) for name, value in after.items())
     assert runner.model.head.fc.weight.abs().max() > 0.5

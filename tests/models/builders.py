@@ -18,12 +18,12 @@ def model_config(
     width: int = 64,
     **changes,
 ) -> dict:
-    """The published model with a ResNet of another depth and width, and a shorter queue."""
+    """Return the published model's config with another ResNet depth and width and a short queue."""
     channels = [width * factor for factor in ((8, 16, 32) if depth >= 50 else (2, 4, 8))]
     cfg = Config(BASE.to_dict())
     cfg.merge_from_dict(
         dict(
-            queue_len=queue_len,
+            queue=dict(length=queue_len),
             backbone=dict(
                 type='mmpretrain.ResNet', depth=depth, base_channels=width, stem_channels=width
             ),
@@ -40,7 +40,10 @@ def model_config(
 def make_sample(
     size: int, key_crop=(0.0, 0.0, 1.0, 1.0), paired: bool | None = None
 ) -> ViewPairSample:
-    """A sample whose key view is a crop (left, top, width, height as shares) of the query view."""
+    """Return a sample whose key view is a crop of the query view.
+
+    ``key_crop`` is left, top, width and height as fractions of the query view's side.
+    """
     query = windows(size)
     full = np.array([0.0, 0.0, size, size])
     key = map_boxes(query, full, np.array(key_crop) * size, size)
@@ -53,7 +56,7 @@ def make_sample(
 
 
 def make_batch(size: int = 64, images: int = 4, seed: int = 0, **sample):
-    """Two batches of random views and their samples."""
+    """Return two batches of random views, and their samples."""
     generator = torch.Generator().manual_seed(seed)
     views = [torch.randn(images, 3, size, size, generator=generator) for _ in range(2)]
     return views, [make_sample(size, **sample) for _ in range(images)]

@@ -1,4 +1,4 @@
-"""The jobs of the gloo processes in test_distributed.py."""
+"""Jobs of the gloo processes in test_distributed.py and test_communication.py."""
 
 import os
 
@@ -66,7 +66,7 @@ def twenty_steps(rank: int) -> dict:
         [p for p in model.parameters() if p.requires_grad], lr=0.05, momentum=0.9
     )
     for step in range(20):
-        # now and then one rank, or all, have no region to contrast
+        # in some steps, one rank or both ranks have no paired regions
         paired = False if step % 5 == 4 or (step % 3 == 2 and rank == 1) else None
         views, samples = rank_batch(rank, step, paired=paired)
         losses = model([view.float() for view in views], samples, mode='loss')
@@ -87,14 +87,14 @@ def shuffled_images(rank: int) -> torch.Tensor:
 
 
 def shuffle_and_gather(rank: int) -> dict:
-    """Shuffles with several seeds, and counts what arrives."""
+    """Shuffle and gather with several seeds, and count the received bytes."""
     images, world = shuffled_images(rank), distributed.get_world_size()
     out = dict(shuffled=[], restored=[], doubled=[])
     with comm.received_bytes() as counts:
         for seed in range(SEEDS):
             shuffle = BatchShuffle(SHUFFLED, seed, images.device)
             shuffled = shuffle.shuffle(images)
-            # two on their way at once
+            # two exchanges are in flight at the same time
             doubled = (2 * shuffled).to(memory_format=torch.channels_last)
             waits = [shuffle.start_restore(x) for x in (shuffled, doubled)]
             out['shuffled'].append(shuffled.contiguous())

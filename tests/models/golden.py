@@ -1,4 +1,4 @@
-"""Rebuilds the model and the batches that the numbers in tests/data were computed with."""
+"""Rebuilds the model and the batches of the reference values in tests/data."""
 
 import json
 import math
@@ -25,7 +25,7 @@ def load(name: str) -> dict:
 
 
 def reference_names(model: CrossCL) -> dict[str, str]:
-    """Map the names of the query encoder's parameters to those of the reference."""
+    """Map the names of the query encoder's parameters to the names in the reference."""
     tail = {'global': 'fc', 'lateral_convs': 'fpn_lateral', 'fpn_convs': 'fpn_output'}
     names = {}
     for actual, _ in model.named_parameters():
@@ -42,7 +42,7 @@ def reference_names(model: CrossCL) -> dict[str, str]:
 
 
 def random_value(name: str, like: Tensor) -> Tensor:
-    """The value of an encoder tensor, by its name in the reference's checkpoint."""
+    """Return the value of an encoder tensor from its name in the reference's checkpoint."""
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
     if name.endswith(('running_mean', 'running_var', 'num_batches_tracked')):
         return like
@@ -53,7 +53,7 @@ def random_value(name: str, like: Tensor) -> Tensor:
 
 
 def build(roi_layer: dict) -> CrossCL:
-    """The model with the random weights, in float64 and train mode, by the reference's names."""
+    """Return the model in float64 and train mode, with the initial weights of the reference."""
     model = MODELS.build(model_config(depth=50, queue_len=QUEUE, roi_layer=roi_layer)).double()
     state = {}
     names = reference_names(model)
@@ -63,7 +63,7 @@ def build(roi_layer: dict) -> CrossCL:
     ]:
         reference = names.get(actual, actual.removeprefix('backbone.'))
         for encoder in ('encoder_q', 'encoder_k'):
-            # both encoders get the values of the query's names: the key encoder is a copy
+            # the key encoder starts as a copy, so both encoders get the query encoder's values
             state[f'module.{encoder}.{reference}'] = random_value(f'encoder_q.{reference}', value)
     generator = torch.Generator().manual_seed(7)
     state['module.queue'] = F.normalize(
@@ -75,7 +75,7 @@ def build(roi_layer: dict) -> CrossCL:
 
 
 def batch(step: int) -> tuple[list[Tensor], list[ViewPairSample]]:
-    """Views and regions of a step, as the README of the numbers says."""
+    """Return the views and the samples of a step, rebuilt from a seed."""
     generator = torch.Generator().manual_seed(1000 + 10 * step)
 
     def randn(*shape: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Four processes exchange what they should, and no more bytes than necessary."""
+"""Results and received bytes of batch shuffling and gathering between four processes."""
 
 import pytest
 import torch
@@ -10,12 +10,12 @@ from tests.models.test_distributed import run
 WORLD = 4
 
 
-def test_one_process_has_nothing_to_gather():
+def test_one_process_gathers_without_communication():
     x = torch.randn(3, 2)
     assert start_gather(x)() is x
 
 
-def test_to_device_is_a_copy_there():
+def test_to_device_keeps_the_values():
     x = torch.randn(3)
     assert torch.equal(to_device(x, torch.device('cpu')), x)
 
@@ -25,8 +25,8 @@ def results(tmp_path_factory):
     return run(worker.shuffle_and_gather, tmp_path_factory.mktemp('group'), WORLD)
 
 
-def test_the_shuffle_is_that_of_the_whole_batch(results):
-    """As if all had gathered all and taken its part of the permutation that the seed gives."""
+def test_shuffle_permutes_the_global_batch(results):
+    """Each rank receives its part of the seed's permutation of all images."""
     everything = torch.cat([worker.shuffled_images(rank) for rank in range(WORLD)])
     for seed in range(worker.SEEDS):
         order = torch.randperm(len(everything), generator=torch.Generator().manual_seed(seed))
@@ -35,29 +35,29 @@ def test_the_shuffle_is_that_of_the_whole_batch(results):
             assert torch.equal(results[rank]['shuffled'][seed], part)
 
 
-def test_all_comes_back_to_where_it_was(results):
+def test_features_return_to_their_images(results):
     for rank, result in enumerate(results):
         for restored in result['restored']:
             assert torch.equal(restored, worker.shuffled_images(rank))
-            # a map in channels-last memory, encoded as its double
+        # the doubled images are in channels-last memory
         for restored in result['doubled']:
             assert torch.equal(restored, 2 * worker.shuffled_images(rank))
 
 
-def test_it_receives_less_than_a_third_of_gathering(results):
+def test_shuffle_receives_less_than_a_third_of_the_bytes_of_gathering(results):
     actual = [result['bytes'] for result in results]
     gathered = [result['gathered_bytes'] for result in results]
     assert all(one <= 0.3 * other for one, other in zip(actual, gathered))
 
 
-def test_the_formulas_are_what_is_received(results):
+def test_the_formulas_match_the_received_bytes(results):
     assert all(result['gathered_bytes'] == result['gathered_formula'] for result in results)
-    # the permutation decides; over all ranks and seeds it is the mean
+    # the bytes depend on the permutation, and the formula is their expected value
     mean = sum(result['bytes'] for result in results) / WORLD
     assert mean == pytest.approx(results[0]['shuffled_formula'], rel=0.05)
 
 
-def test_gathered_rows_are_in_the_order_of_the_ranks(results):
+def test_gathered_rows_are_in_rank_order(results):
     expected = torch.arange(WORLD).repeat_interleave(3).float()
     for result in results:
         assert torch.equal(result['gathered'][:, 0], expected)

@@ -28,7 +28,7 @@ def total(losses):
     return sum(value for name, value in losses.items() if name.startswith('loss'))
 
 
-def test_a_step_gives_a_loss_and_an_accuracy_per_term():
+def test_a_step_returns_a_loss_and_an_accuracy_per_term():
     losses = build().loss(*make_batch())
     assert list(losses) == [f'{kind}_{term}' for term in TERMS for kind in ('loss', 'acc')]
     assert all(value.ndim == 0 and torch.isfinite(value) for value in losses.values())
@@ -45,7 +45,7 @@ def test_every_parameter_of_the_query_encoder_gets_a_gradient():
             assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
 
 
-def test_a_batch_without_a_pair_has_zero_regional_loss_and_defined_gradients():
+def test_a_batch_without_pairs_has_zero_regional_losses_and_zero_gradients():
     model = build()
     losses = model.loss(*make_batch(paired=False))
     assert [losses[f'loss_{term}'].item() for term in TERMS[1:]] == [0.0] * 4
@@ -56,7 +56,7 @@ def test_a_batch_without_a_pair_has_zero_regional_loss_and_defined_gradients():
     assert model.neck.projection.mlp[0].weight.grad.abs().sum() > 0
 
 
-def test_the_queue_takes_the_keys_after_the_loss():
+def test_keys_are_enqueued_after_the_loss():
     model = build(queue_len=7)
     before = model.queue.keys.clone()
     model.loss(*make_batch(images=4))
@@ -81,7 +81,7 @@ def test_the_key_encoder_starts_as_the_initialized_query_encoder():
 @pytest.mark.parametrize(
     'images, queue_len, size', [(1, 1, 64), (3, 5, 96), (2, 64, 32), (5, 2, 160)]
 )
-def test_any_batch_queue_and_size(images, queue_len, size):
+def test_any_batch_size_queue_length_and_view_size_trains(images, queue_len, size):
     model = build(queue_len=queue_len)
     losses = model.loss(*make_batch(size, images))
     total(losses).backward()
@@ -95,7 +95,7 @@ BACKBONES = {
         dict(type='mmpretrain.ConvNeXt', arch='tiny', gap_before_final_norm=False),
         [192, 384, 768],
     ),
-    # its windows of 7 cells are larger than C5 at this view size
+    # C5 is padded, because it is smaller than a window of 7 × 7 cells at this view size
     'Swin-T': (
         dict(type='mmpretrain.SwinTransformer', arch='tiny', pad_small_map=True),
         [192, 384, 768],
@@ -117,7 +117,7 @@ def test_backbones_with_stage_outputs_train(name):
     assert [name for name, p in named if p.grad is None] == []
 
 
-def test_tensor_mode_gives_the_backbones_stages():
+def test_tensor_mode_returns_the_backbones_stages():
     model = build().eval()
     views, _ = make_batch()
     features = model(views[0], mode='tensor')
@@ -126,7 +126,7 @@ def test_tensor_mode_gives_the_backbones_stages():
         assert torch.equal(actual, reference)
 
 
-def test_train_step_updates_through_the_preprocessor():
+def test_train_step_preprocesses_and_updates():
     from mmengine.optim import OptimWrapper
 
     model = build()
@@ -140,7 +140,7 @@ def test_train_step_updates_through_the_preprocessor():
     assert not torch.equal(before['conv1.weight'], model.backbone.conv1.weight)
 
 
-def test_a_level_that_is_a_key_alone_leaves_no_parameter_without_gradient():
+def test_a_level_that_is_only_a_key_still_gets_gradients():
     config = small_config()
     config['head']['terms'] = [dict(query='p3', key='p4', negatives='own_rank')]
     model = MODELS.build(config).train()
@@ -150,7 +150,7 @@ def test_a_level_that_is_a_key_alone_leaves_no_parameter_without_gradient():
     assert model.neck.fpn_convs['2'].conv.weight.grad.abs().sum() == 0
 
 
-def test_it_is_built_from_a_config_of_mmdetection():
+def test_mmdetections_registry_builds_the_model():
     from mmdet.registry import MODELS as MMDET_MODELS
     from mmengine.registry import DefaultScope
 
@@ -167,24 +167,24 @@ def test_the_queue_has_the_necks_feat_dim():
     assert torch.isfinite(total(model.loss(*make_batch())))
 
 
-def test_a_level_that_the_neck_does_not_give_is_named():
+def test_a_term_with_an_unknown_level_raises_an_error():
     config = small_config()
     config['head']['terms'].append(dict(query='p5', key='p5', negatives='own_rank'))
-    with pytest.raises(InputError, match="unknown level 'p5'; strides are given for p4, p3"):
+    with pytest.raises(InputError, match=r"unknown level 'p5' \(known levels: p4, p3\)"):
         MODELS.build(config)
 
 
-def test_a_head_built_with_other_strides_is_refused():
+def test_a_head_with_other_strides_raises_an_error():
     config = small_config()
     terms = config['head']['terms']
     config['head'] = CrossCLHead(terms, strides=dict(p4=16, p3=8))
     assert MODELS.build(config).head.strides == dict(p4=16, p3=8)
     config['head'] = CrossCLHead(terms, strides=dict(p4=8, p3=4))
-    with pytest.raises(InputError, match="the head has strides .*; give the head the neck's"):
+    with pytest.raises(InputError, match="the head has strides .*; set the head's strides"):
         MODELS.build(config)
 
 
-def test_levels_of_any_name_and_stride_need_no_code():
+def test_levels_can_have_any_name_and_stride():
     config = small_config()
     config['neck']['levels'] = dict(keys=64, fine=8)
     config['head']['terms'] = [
@@ -201,13 +201,13 @@ def test_levels_of_any_name_and_stride_need_no_code():
 
 
 def predicted(model):
-    """The normalized views, the samples, and what MMEngine's test loop gets for them."""
+    """Return the normalized views, the samples, and the result of ``test_step``."""
     views, samples = make_batch(key_crop=(0.1, 0.0, 0.8, 0.9))
     data = dict(inputs=views, data_samples=samples)
     return model.data_preprocessor(data)['inputs'], samples, model.test_step(data)
 
 
-def test_predict_gives_the_query_encoders_features_of_both_views():
+def test_predict_returns_the_query_encoders_features_of_both_views():
     model = build().eval()
     views, given, samples = predicted(model)
     assert samples == given
@@ -222,11 +222,11 @@ def test_predict_gives_the_query_encoders_features_of_both_views():
                 assert not value.requires_grad
                 torch.testing.assert_close(value, expected[name][index])
     assert samples[0].to_dict()['query_features'].keys() == {'global', 'p4', 'p3'}
-    alone = model(views, mode='predict')
-    torch.testing.assert_close(alone[1].key_features, samples[1].key_features)
+    direct = model(views, mode='predict')
+    torch.testing.assert_close(direct[1].key_features, samples[1].key_features)
 
 
-def test_predict_changes_no_state():
+def test_predict_does_not_change_the_state():
     model = build()
     model.loss(*make_batch())
     before = copy.deepcopy(model.eval().state_dict())
@@ -235,28 +235,28 @@ def test_predict_changes_no_state():
         assert torch.equal(value, before[name]), name
 
 
-def test_predicted_maps_give_the_region_vectors_of_the_loss():
+def test_predicted_maps_have_the_region_vectors_of_the_loss():
     model = build().eval()
     views, given, samples = predicted(model)
     rois = torch.from_numpy(paired_rois(given, 'query'))
     maps = model.neck(model.backbone(views[0]))['p4']
     expected = model.head.region_vectors(maps, rois, 'p4')
-    alone = torch.from_numpy(paired_rois([samples[1]], 'query'))
-    vectors = model.head.region_vectors(samples[1].query_features['p4'][None], alone, 'p4')
+    own_rois = torch.from_numpy(paired_rois([samples[1]], 'query'))
+    vectors = model.head.region_vectors(samples[1].query_features['p4'][None], own_rois, 'p4')
     assert 0 < len(vectors) < 36
     torch.testing.assert_close(vectors, expected[rois[:, 0] == 1])
 
 
 @pytest.mark.parametrize('size', [100, 63, 48])
-def test_a_size_that_the_strides_do_not_divide_is_named(size):
+def test_a_size_that_is_not_a_multiple_of_every_stride_raises_an_error(size):
     with pytest.raises(InputError, match='multiple of 32'):
         build().loss(*make_batch(size))
 
 
-def test_views_must_be_two_equal_squares():
+def test_views_must_be_two_batches_of_equal_squares():
     views, samples = make_batch()
     for wrong in (views[:1], [views[0], views[1][:2]], [v[..., :32] for v in views]):
-        with pytest.raises(InputError, match='two batches of squares of one size'):
+        with pytest.raises(InputError, match='two batches of square views of the same size'):
             build().loss(wrong, samples)
 
 
@@ -264,8 +264,8 @@ def parameters(model):
     return {name: value for name, value in model.state_dict().items() if 'running' not in name}
 
 
-def test_three_steps_are_those_of_the_plain_form():
-    """All windows, full matrices of logits, tensor by tensor: see mmcrosscl/oracles."""
+def test_three_steps_match_the_plain_implementation():
+    """The plain implementation is mmcrosscl/oracles/step.py."""
     actual = build(queue_len=10).double()
     plain = build(queue_len=10, channels_last=False).double()
     plain.load_state_dict(actual.state_dict())
@@ -295,10 +295,10 @@ def one_step(model):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('setting', ['contiguous', 'compiled', 'checkpointed'])
-def test_a_faster_or_leaner_setting_computes_the_same(setting):
+def test_a_setting_for_speed_or_memory_does_not_change_the_result(setting):
     expected = build().double()
     if setting == 'compiled':
-        # what traces and differentiates, without minutes of code generation
+        # this backend traces and differentiates, but skips code generation, which takes minutes
         model = build(compile=dict(backend='aot_eager')).double()
     else:
         model = build(channels_last=setting != 'contiguous').double()
@@ -323,11 +323,11 @@ def test_weights_and_maps_are_in_channels_last_memory():
 
 
 @pytest.mark.gpu
-def test_a_step_waits_for_nothing_on_a_gpu():
+def test_a_step_does_not_wait_for_the_gpu():
     model = build().cuda()
     views, samples = make_batch(key_crop=(0.1, 0.0, 0.8, 0.9))
     views = [view.cuda() for view in views]
-    total(model.loss(views, samples)).backward()  # looks at `steps` once
+    total(model.loss(views, samples)).backward()  # reads `steps` once
     torch.cuda.set_sync_debug_mode('error')
     try:
         total(model.loss(views, samples)).backward()
@@ -336,7 +336,7 @@ def test_a_step_waits_for_nothing_on_a_gpu():
 
 
 @pytest.mark.gpu
-def test_a_step_on_a_gpu_equals_the_one_on_the_cpu():
+def test_a_step_on_a_gpu_matches_a_step_on_a_cpu():
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     on_cpu = build()
     on_gpu = copy.deepcopy(on_cpu).cuda()

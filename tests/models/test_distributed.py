@@ -1,4 +1,4 @@
-"""Several processes: who sees whose negatives, in which order, and that they stay in step."""
+"""Negatives, gradients and synchronization of training in several processes."""
 
 from multiprocessing import get_context
 
@@ -14,7 +14,7 @@ WORLD = 2
 
 
 def run(job, folder, world=WORLD):
-    # a server that has imported everything forks a process in a hundredth of the time
+    # a server with all modules imported forks a process in a hundredth of the time
     get_context('forkserver').set_forkserver_preload([worker.__name__])
     context = multiprocessing.start_processes(
         worker.start, (world, str(folder), job), world, join=False, start_method='forkserver'
@@ -25,7 +25,7 @@ def run(job, folder, world=WORLD):
     else:
         for process in context.processes:
             process.kill()
-        pytest.fail('the processes hang')
+        pytest.fail('the processes did not finish within 5 minutes')
     return [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(world)]
 
 
@@ -52,13 +52,13 @@ def cross_entropy(query, positive, negatives):
 
 
 def expected():
-    """Each rank's losses, the mean gradient and the queue, from the formula in one process."""
+    """Compute each rank's losses, the mean gradient and the queue in one process."""
     model = worker.build()
     batches = [
         worker.rank_batch(rank, key_crop=(0.05 * rank, 0.0, 0.9, 0.9)) for rank in range(WORLD)
     ]
     queue = model.queue.keys.clone()
-    # keys: shuffled over the ranks for batch norm, then put back
+    # keys are shuffled across ranks for batch norm, then restored to the original order
     step = torch.Generator().manual_seed(1)
     permutation = torch.randperm(WORLD * worker.IMAGES, generator=step)
     images = torch.cat([views[1] for views, _ in batches])[permutation]
@@ -94,7 +94,7 @@ def expected():
     return losses, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}, queue
 
 
-def test_two_processes_compute_the_formula(tmp_path):
+def test_two_processes_match_one_process(tmp_path):
     losses, gradients, queue = expected()
     for rank, result in enumerate(run(worker.one_step, tmp_path)):
         for name, value in losses[rank].items():
@@ -108,7 +108,7 @@ def test_two_processes_compute_the_formula(tmp_path):
         assert result['pointer'].item() == WORLD * worker.IMAGES
 
 
-def test_two_processes_stay_in_step_also_when_a_rank_has_no_pair(tmp_path):
+def test_two_processes_have_equal_weights_even_if_a_rank_has_no_pairs(tmp_path):
     first, second = run(worker.twenty_steps, tmp_path)
     assert first.keys() == second.keys()
     for name, value in first.items():

@@ -1,4 +1,4 @@
-"""The method computes what the authors' implementation computes."""
+"""Losses, gradients and weights match the authors' implementation."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ TERMS = ['loss_global', 'loss_p4_p4', 'loss_p3_p3', 'loss_p4_p3', 'loss_p3_p4']
 
 
 def train_three_steps(model, device='cpu', dtype=torch.float64):
-    """Losses per step, gradient norms of the first step."""
+    """Return the losses of each step, and the gradient norms of the first step."""
     optimizer = torch.optim.SGD(
         [p for p in model.parameters() if p.requires_grad], lr=0.03, momentum=0.9, weight_decay=1e-4
     )

@@ -39,14 +39,14 @@ def run(terms, levels=('p3', 'p4'), samples=None, size=SIZE):
     return contrast(head, features(levels, 0), features(levels, 1), samples, size)
 
 
-def test_one_loss_and_accuracy_per_term_in_their_order():
+def test_losses_and_accuracies_are_in_the_order_of_the_terms():
     losses = run([GLOBAL, regional('p4', 'p3'), regional('p3', 'p4', 'all_ranks')])
     assert list(losses) == [
         'loss_global', 'acc_global', 'loss_p4_p3', 'acc_p4_p3', 'loss_p3_p4', 'acc_p3_p4'
     ]  # fmt: skip
 
 
-def test_query_rows_meet_key_rows_and_the_key_levels_cells():
+def test_query_regions_are_contrasted_with_key_regions_and_cells():
     losses = run([regional('p4', 'p3')])
     sample = make_sample(SIZE, key_crop=(0.1, 0.0, 0.8, 0.9))
 
@@ -73,9 +73,9 @@ def test_weight_scales_a_term():
     torch.testing.assert_close(half['acc_p4_p4'], once['acc_p4_p4'])
 
 
-def test_within_stage_only_and_three_levels_need_no_code():
-    resim = run([GLOBAL, regional('p4', 'p4'), regional('p3', 'p3')])
-    assert {name for name in resim if name.startswith('loss')} == {
+def test_terms_can_be_only_within_stages_or_of_three_levels():
+    within = run([GLOBAL, regional('p4', 'p4'), regional('p3', 'p3')])
+    assert {name for name in within if name.startswith('loss')} == {
         'loss_global', 'loss_p4_p4', 'loss_p3_p3'
     }  # fmt: skip
     levels = ('p3', 'p4', 'p5')
@@ -84,7 +84,7 @@ def test_within_stage_only_and_three_levels_need_no_code():
     assert all(torch.isfinite(value) for value in three.values())
 
 
-def test_unpaired_regions_do_not_count():
+def test_unpaired_regions_are_ignored():
     full = [make_sample(SIZE)] * IMAGES
     half = [make_sample(SIZE) for _ in range(IMAGES)]
     for sample in half:
@@ -110,12 +110,12 @@ def test_the_window_of_the_negatives_grows_with_the_view(size, side, stride):
     torch.testing.assert_close(pool_negatives(feature_map, size), expected)
 
 
-def test_the_negatives_of_one_image_can_be_gathered():
+def test_the_negatives_of_one_image_are_contiguous():
     assert pool_negatives(torch.randn(1, 5, 4, 4), 64).is_contiguous()
 
 
-def test_a_map_smaller_than_the_window_gives_one_negative_per_image():
-    # stride 128 at 256 pixels: 2 cells, where the window is 3
+def test_a_map_smaller_than_the_window_has_one_negative_per_image():
+    # at stride 128, a view of 256 pixels has 2 × 2 cells, but the full window has 3 × 3
     feature_map = torch.randn(2, 5, 2, 2)
     expected = F.normalize(feature_map.mean(dim=(2, 3)), dim=1)
     torch.testing.assert_close(pool_negatives(feature_map, 256), expected)
@@ -126,7 +126,7 @@ def test_at_224_there_are_144_and_676_negatives_per_image():
     assert len(pool_negatives(torch.randn(2, 4, 28, 28), 224)) == 2 * 676
 
 
-def test_half_precision_features_are_contrasted_in_full():
+def test_half_precision_features_are_contrasted_in_full_precision():
     half = {name: x.half() for name, x in features().items()}
     head = CrossCLHead([GLOBAL, regional('p4', 'p3')], STRIDES)
     losses = contrast(head, half, half, [make_sample(SIZE)] * IMAGES)
@@ -137,36 +137,36 @@ def test_half_precision_features_are_contrasted_in_full():
     'terms, message',
     [
         ([regional('p4', 'c3')], "unknown level 'c3'"),
-        ([], 'give at least one, and each once'),
-        ([GLOBAL, GLOBAL], 'give at least one, and each once'),
+        ([], 'set at least one term, and each term only once'),
+        ([GLOBAL, GLOBAL], 'set at least one term, and each term only once'),
         ([regional('p4', 'global')], 'contrast "global" with "global"'),
-        ([regional('p4', 'p3', 'queue')], 'a pyramid level with a pyramid level'),
+        ([regional('p4', 'p3', 'queue')], 'contrast two pyramid levels'),
         ([regional('p4', 'p3', 'everywhere')], '"all_ranks" or "own_rank"'),
         (['p4'], 'unknown or missing fields'),
         ([dict(query='p4', key='p3')], 'unknown or missing fields'),
         ([regional('p4', 'p3', wieght=2)], 'unknown or missing fields'),
     ],
 )
-def test_bad_terms_are_named(terms, message):
+def test_invalid_terms_raise_an_error(terms, message):
     with pytest.raises(InputError, match=message):
         CrossCLHead(terms, STRIDES)
 
 
-def test_a_size_that_the_strides_do_not_divide_is_named():
-    message = 'view size 63 is not a multiple of the strides .* use a multiple of 16$'
+def test_a_size_that_is_not_a_multiple_of_every_stride_raises_an_error():
+    message = 'for a view size of 63, which does not match its stride .* a multiple of 16 and'
     with pytest.raises(InputError, match=message):
         run([regional('p4', 'p3')], size=63)
 
 
-def test_regional_terms_need_strides_and_global_ones_do_not():
-    message = "unknown level 'p4', 'p3'; strides are given for none"
+def test_regional_terms_need_strides_and_global_terms_do_not():
+    message = r"unknown level 'p4', 'p3' \(known levels: none\)"
     with pytest.raises(InputError, match=message):
         CrossCLHead([GLOBAL, regional('p4', 'p3')])
     head = CrossCLHead([GLOBAL])
     assert head.levels == () and head.strides == {}
 
 
-def test_levels_are_those_of_the_terms_without_global():
+def test_levels_are_the_terms_levels_without_global():
     head = CrossCLHead([GLOBAL, regional('p4', 'p3'), regional('p4', 'p4')], STRIDES)
     assert head.levels == ('p4', 'p3') and head.strides == dict(p4=16, p3=8)
 
@@ -185,7 +185,7 @@ def test_region_vectors_are_pooled_in_full_precision_at_the_levels_stride():
         torch.testing.assert_close(half, expected, rtol=0, atol=2e-3)
 
 
-def test_samples_without_regions_are_named():
+def test_samples_without_regions_raise_an_error():
     sample = make_sample(SIZE)
     del sample.key_regions
     with pytest.raises(InputError, match="no 'key_regions'.*mmcrosscl.RegionPairs"):

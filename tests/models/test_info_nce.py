@@ -42,11 +42,11 @@ def test_value_gradient_and_accuracy_follow_the_formula(n, k, c, temperature, se
         hits += all(logits[0] > x for x in logits[1:])
     assert loss.item() == pytest.approx(sum(terms) / n, rel=1e-10, abs=1e-12)
     torch.testing.assert_close(query.grad, gradient, rtol=1e-9, atol=1e-12)
-    if c > 1:  # in one dimension cosines tie
+    if c > 1:  # in one dimension, cosine similarities can be equal
         assert accuracy.item() == pytest.approx(100 * hits / n)
 
 
-def test_no_query_is_zero_with_a_graph():
+def test_the_loss_of_no_queries_is_zero_with_a_graph():
     source = torch.randn(4, 3, requires_grad=True)
     loss, accuracy = info_nce(source[:0], torch.randn(0, 3), torch.randn(5, 3), 0.2)
     loss.backward()
@@ -54,7 +54,7 @@ def test_no_query_is_zero_with_a_graph():
     assert torch.equal(source.grad, torch.zeros(4, 3))
 
 
-def test_equal_keys_are_no_hit():
+def test_equal_similarities_are_not_a_hit():
     key = torch.ones(1, 1)
     assert info_nce(key, key, key, 0.2)[1].item() == 0
 
@@ -71,20 +71,22 @@ def test_temperature_must_be_above_zero(temperature):
     'shapes', [((2, 3), (1, 3), (4, 3)), ((2, 3), (2, 3), (4, 2)), ((3,), (3,), (4, 3))]
 )
 def test_shapes_must_agree(shapes):
-    with pytest.raises(InputError, match=r'must be \(..., N, C\), \(..., N, C\) and \(K, C\)'):
+    with pytest.raises(
+        InputError, match=r'expected .* \(..., N, C\), \(..., N, C\) and \(K, C\), but got'
+    ):
         info_nce(*(torch.ones(shape) for shape in shapes), 0.2)
 
 
-def test_no_negatives_or_negatives_with_gradient_are_named():
+def test_no_negatives_or_negatives_with_gradient_raise_an_error():
     ones = torch.ones(2, 3)
-    with pytest.raises(InputError, match='no negatives; give at least one'):
+    with pytest.raises(InputError, match='no negatives; pass at least one'):
         info_nce(ones, ones, ones[:0], 0.2)
-    with pytest.raises(InputError, match='negatives carry gradient'):
+    with pytest.raises(InputError, match='negatives require gradient'):
         info_nce(ones, ones, ones.clone().requires_grad_(), 0.2)
 
 
 def random_case(shape, negatives, dtype, device='cpu', spread=0.05):
-    """Queries near their positives, and the gradient that comes back to each term."""
+    """Return queries near their positives, negatives, and a random weight for each term."""
     generator = torch.Generator().manual_seed(0)
 
     def rows(*shape):
@@ -109,25 +111,25 @@ SHAPES = [((7, 16), 1), ((5, 128), 1000), ((2, 300, 64), 5000), ((2, 3, 50, 16),
 
 @pytest.mark.parametrize('shape, negatives', SHAPES)
 @pytest.mark.parametrize('dtype, bound', [(torch.float64, 1e-10), (torch.float32, 1e-6)])
-def test_it_is_the_plain_loss(shape, negatives, dtype, bound):
-    given_ = random_case(shape, negatives, dtype)
-    actual, reference = (value_and_gradient(loss, *given_) for loss in (info_nce, plain_info_nce))
+def test_info_nce_matches_the_plain_loss(shape, negatives, dtype, bound):
+    inputs = random_case(shape, negatives, dtype)
+    actual, reference = (value_and_gradient(loss, *inputs) for loss in (info_nce, plain_info_nce))
     for one, other in zip(actual[:2], reference):
         assert one.shape == other.shape and one.dtype == dtype
-        # relative to the size of all: the loss of a well-placed query is a small difference
+        # relative to the largest value, because a small loss is a difference of large logits
         assert (one - other).abs().max() <= bound * max(1, other.abs().max())
     torch.testing.assert_close(actual[2], reference[2])
     assert 0 < actual[2].min() <= 100
 
 
-def test_accuracy_tells_hits_from_misses():
-    *given_, _ = random_case((200, 8), 3000, torch.float64, spread=0.3)
-    accuracy = info_nce(*given_, 0.2)[1]
-    assert 5 < accuracy < 95 and accuracy == plain_info_nce(*given_, 0.2)[1]
+def test_accuracy_counts_hits_and_misses():
+    *inputs, _ = random_case((200, 8), 3000, torch.float64, spread=0.3)
+    accuracy = info_nce(*inputs, 0.2)[1]
+    assert 5 < accuracy < 95 and accuracy == plain_info_nce(*inputs, 0.2)[1]
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-def test_half_precision_is_within_a_hundredth(dtype):
+def test_half_precision_is_within_one_percent(dtype):
     exact = random_case((2, 300, 64), 5000, torch.float64, spread=0.3)
     value, gradient, _ = value_and_gradient(plain_info_nce, *exact)
     half, half_gradient, _ = value_and_gradient(info_nce, *(x.to(dtype) for x in exact))
@@ -135,7 +137,7 @@ def test_half_precision_is_within_a_hundredth(dtype):
     assert (half_gradient.double() - gradient).norm() < 0.01 * gradient.norm()
 
 
-def test_terms_in_one_call_are_terms_in_calls_of_their_own():
+def test_terms_in_one_call_match_terms_in_separate_calls():
     query, positive, negatives, _ = random_case((3, 40, 16), 500, torch.float64, spread=0.3)
     together = info_nce(query, positive, negatives, 0.2)
     apart = zip(*(info_nce(q, p, negatives, 0.2) for q, p in zip(query, positive)))
@@ -143,11 +145,11 @@ def test_terms_in_one_call_are_terms_in_calls_of_their_own():
         torch.testing.assert_close(one, torch.stack(other), rtol=1e-12, atol=0)
 
 
-def test_great_logits_neither_overflow_nor_vanish():
+def test_large_logits_do_not_overflow():
     query, positive, negatives, weights = random_case((20, 16), 300, torch.float32)
-    # unit length is asked for, and not relied on
-    given_ = (30 * query, 30 * positive, 30 * negatives, weights)
-    actual, reference = (value_and_gradient(loss, *given_) for loss in (info_nce, plain_info_nce))
+    # unit length is documented, but longer vectors must not overflow either
+    inputs = (30 * query, 30 * positive, 30 * negatives, weights)
+    actual, reference = (value_and_gradient(loss, *inputs) for loss in (info_nce, plain_info_nce))
     torch.testing.assert_close(actual[0], reference[0])
     torch.testing.assert_close(actual[1], reference[1], rtol=1e-4, atol=1e-4)
 
@@ -162,7 +164,7 @@ query, negatives = torch.ones(1152, 16).requires_grad_(), torch.ones(1_000_000, 
 def memory(which):
     return int(re.search(which + r':\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024
 info_nce(query[:8], query[:8].detach(), negatives[:999], 0.2)[0].backward()
-Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
+Path('/proc/self/clear_refs').write_text('5')  # resets the peak
 before = memory('VmRSS')
 resource.setrlimit(resource.RLIMIT_DATA, (3 * 2**30,) * 2)
 try:
@@ -175,8 +177,8 @@ print('MB more:', memory('VmHWM') - before)
 
 
 @pytest.mark.slow
-def test_a_million_negatives_take_no_matrix():
-    """1,152 × 1,000,000 logits are 4.6 GB; the limit here is 3 GB in all."""
+def test_a_million_negatives_need_no_matrix_of_logits():
+    """1,152 × 1,000,000 logits need 4.6 GB, but the process may use only 3 GB."""
 
     def run(name):
         return subprocess.run(
@@ -191,12 +193,12 @@ def test_a_million_negatives_take_no_matrix():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize('shape, negatives', SHAPES)
-def test_a_gpu_computes_the_plain_loss_and_is_not_waited_for(shape, negatives):
-    given_ = random_case(shape, negatives, torch.float32, 'cuda')
-    reference = value_and_gradient(plain_info_nce, *given_)
+def test_a_gpu_matches_the_plain_loss_without_waiting(shape, negatives):
+    inputs = random_case(shape, negatives, torch.float32, 'cuda')
+    reference = value_and_gradient(plain_info_nce, *inputs)
     torch.cuda.set_sync_debug_mode('error')
     try:
-        actual = value_and_gradient(info_nce, *given_)
+        actual = value_and_gradient(info_nce, *inputs)
     finally:
         torch.cuda.set_sync_debug_mode('default')
     for one, other in zip(actual, reference):

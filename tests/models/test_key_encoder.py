@@ -25,10 +25,10 @@ def shift(module, by):
             parameter += by
 
 
-def test_the_first_update_copies_and_later_ones_follow():
+def test_the_first_update_copies_and_later_updates_average():
     backbone, neck = query()
     encoder = KeyEncoder(backbone, neck, momentum=0.25)
-    shift(backbone, 1)  # as an initialization after the copy was made would
+    shift(backbone, 1)  # like an initialization after the key encoder is built
     backbone[1].running_mean += 7
     encoder.update(backbone, neck)
     for actual, reference in zip(
@@ -44,7 +44,7 @@ def test_the_first_update_copies_and_later_ones_follow():
         torch.testing.assert_close(new, old + 0.25 * 4)
 
 
-def test_batch_norm_has_statistics_of_its_own():
+def test_batch_norm_keeps_its_own_statistics():
     backbone, neck = query()
     encoder = KeyEncoder(backbone, neck, momentum=0.5)
     encoder.update(backbone, neck)
@@ -55,26 +55,26 @@ def test_batch_norm_has_statistics_of_its_own():
     assert torch.equal(encoder.backbone[1].running_mean, mean)
 
 
-def test_nothing_of_it_is_trained():
+def test_the_key_encoder_has_no_gradient():
     encoder = KeyEncoder(*query(), momentum=0.5)
     assert not any(p.requires_grad for p in encoder.parameters())
     assert not encoder(torch.randn(2, 3, 2, 2))['global'].requires_grad
 
 
-def test_a_loaded_state_is_followed_not_replaced():
+def test_a_loaded_state_is_averaged_and_not_overwritten():
     backbone, neck = query()
     trained = KeyEncoder(backbone, neck, momentum=0.5)
     trained.update(backbone, neck)
     shift(trained, 10)
     encoder = KeyEncoder(backbone, neck, momentum=0.5)
-    encoder.update(backbone, neck)  # looked at `steps` before the load
+    encoder.update(backbone, neck)  # reads `steps` before the state is loaded
     encoder.load_state_dict(trained.state_dict())
     encoder.update(backbone, neck)
     for actual, reference in zip(encoder.parameters(), trained.parameters()):
         torch.testing.assert_close(actual, reference - 5)
 
 
-def test_keys_come_back_in_the_order_of_the_views():
+def test_keys_are_in_the_order_of_the_views():
     class Pass(nn.Module):
         def forward(self, x):
             return {'map': x, 'global': x[:, :, 0, 0]}
@@ -86,6 +86,6 @@ def test_keys_come_back_in_the_order_of_the_views():
 
 
 @pytest.mark.parametrize('momentum', [0, -1, 1.5])
-def test_momentum_must_be_a_share(momentum):
+def test_momentum_out_of_range_raises_an_error(momentum):
     with pytest.raises(InputError, match='momentum is'):
         KeyEncoder(*query(), momentum=momentum)

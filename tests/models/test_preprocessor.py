@@ -1,4 +1,4 @@
-"""The changes on the device against those of the pipeline."""
+"""Photometric operations on the device versus the operations of the data pipeline."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def on_device(views, plans, device='cpu'):
     return changed.permute(0, 2, 3, 1).numpy()
 
 
-def drawn_plans(seed, count):
+def random_plans(seed, count):
     np.random.seed(seed)
     results = dict(img=[None] * count)
     for step in (RandomGaussianBlur, RandomColorJitter, RandomGrayscale):
@@ -41,25 +41,25 @@ def drawn_plans(seed, count):
     return results['photometric']
 
 
-def test_views_with_different_operations_next_are_changed_together(views):
+def test_views_can_have_different_operations(views):
     plans = [(('blur', 1.3),), (('contrast', 0.6),), (('grayscale', 0.0),), (('hue', -0.1),)]
     for view, plan, changed in zip(views, plans, on_device(views, plans)):
         assert error(changed, change_view(view, plan)) < 1.6
 
 
-def test_drawn_plans_of_any_order_and_length(views):
+def test_random_plans_of_any_order_and_length_match_the_pipeline(views):
     many = np.concatenate([views] * 8)
-    plans = drawn_plans(0, len(many))
+    plans = random_plans(0, len(many))
     assert len({tuple(name for name, _ in plan) for plan in plans}) > 15
     errors = [
         error(changed, change_view(view, plan))
         for view, plan, changed in zip(many, plans, on_device(many, plans))
     ]
-    # the hue of dark noise in bytes is coarse, and later steps may amplify it
+    # the hue of dark noise is coarse in uint8, and later operations may amplify the error
     assert np.mean(errors) < 1 and max(errors) < 4
 
 
-def test_a_dropped_step_or_another_views_plan_would_be_seen(views):
+def test_the_error_is_large_for_a_missing_operation_or_a_wrong_plan(views):
     plans = [(('saturation', 1.4), ('blur', 1.5), ('hue', 0.1))] * 4
     right = on_device(views, plans)
     for wrong in ([plan[1:] for plan in plans], [plan[::-1] for plan in plans], [()] * 4):
@@ -82,8 +82,8 @@ def normalized(views):
     return (batched(views).float() - mean) / std
 
 
-def test_it_changes_both_views_and_normalizes(views):
-    plans = [drawn_plans(seed, 2) for seed in range(4)]
+def test_both_views_are_changed_and_normalized(views):
+    plans = [random_plans(seed, 2) for seed in range(4)]
     data = dict(inputs=[batched(views), batched(views)], data_samples=[sample(p) for p in plans])
     out = ViewPreprocessor(MEAN, STD)(data)
     for which in range(2):
@@ -91,8 +91,8 @@ def test_it_changes_both_views_and_normalizes(views):
         torch.testing.assert_close(out['inputs'][which], normalized(expected), rtol=0, atol=1e-5)
 
 
-def test_the_path_of_other_devices_gives_the_same(views):
-    plans = drawn_plans(3, 4)
+def test_the_path_for_other_devices_matches_the_cpu(views):
+    plans = random_plans(3, 4)
     preprocessor = ViewPreprocessor(MEAN, STD)
     one, other = (
         prepare(batched(views), plans)
@@ -100,11 +100,11 @@ def test_the_path_of_other_devices_gives_the_same(views):
     )
     assert one.dtype == other.dtype == torch.float32
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in (one, other))
-    # a level of 0 to 255 is 1/57 here
+    # a difference of 1 in 0 to 255 is about 1/57 after normalization
     assert (one - other).abs().mean() < 1 / 57
 
 
-def test_without_plans_it_only_normalizes(views):
+def test_views_without_plans_are_only_normalized(views):
     data = dict(inputs=[batched(views)] * 2, data_samples=[sample(None)] * 4)
     out = ViewPreprocessor(MEAN, STD)(data)
     torch.testing.assert_close(out['inputs'][1], normalized(views), rtol=0, atol=1e-5)
@@ -114,14 +114,14 @@ def test_without_plans_it_only_normalizes(views):
 
 
 @pytest.mark.parametrize('settings', [dict(mean=MEAN), dict(std=STD), dict(mean=[1.0], std=[1.0])])
-def test_half_a_normalization_is_refused(settings):
-    with pytest.raises(InputError, match='give both for R, G and B, or none'):
+def test_an_incomplete_normalization_raises_an_error(settings):
+    with pytest.raises(InputError, match='set both for R, G and B, or omit both'):
         ViewPreprocessor(**settings)
 
 
 @pytest.mark.gpu
-def test_a_gpu_makes_the_same_changes_and_waits_for_nothing(views):
-    plans = drawn_plans(0, 4)
+def test_a_gpu_matches_the_cpu_without_waiting(views):
+    plans = random_plans(0, 4)
     torch.testing.assert_close(
         torch.from_numpy(on_device(views, plans, 'cuda')),
         torch.from_numpy(on_device(views, plans)),

@@ -10,7 +10,7 @@ from mmcrosscl.models import KeyQueue
 
 
 @given(length=st.integers(1, 12), batches=st.lists(st.integers(1, 30), max_size=8))
-def test_it_keeps_the_last_keys_in_a_ring(length, batches):
+def test_the_queue_keeps_the_last_keys_in_a_ring(length, batches):
     queue = KeyQueue(2, length)
     ring = deque(queue.keys.tolist(), maxlen=length)
     written = 0
@@ -20,17 +20,17 @@ def test_it_keeps_the_last_keys_in_a_ring(length, batches):
         ring.extend(keys.tolist())
         written += batch
         assert queue.pointer.item() == written % length
-        # the ring's oldest key is where the pointer is
+        # the pointer is the row of the oldest key
         start = queue.pointer.item()
         assert torch.cat((queue.keys[start:], queue.keys[:start])).tolist() == list(ring)
 
 
-def test_it_starts_with_unit_keys():
+def test_initial_keys_have_unit_length():
     queue = KeyQueue(128, 32)
     torch.testing.assert_close(queue.keys.norm(dim=1), torch.ones(32))
 
 
-def test_what_it_gave_out_does_not_change():
+def test_enqueue_does_not_change_returned_keys():
     queue = KeyQueue(2, 4)
     before = queue()
     kept = before.clone()
@@ -39,6 +39,6 @@ def test_what_it_gave_out_does_not_change():
 
 
 @pytest.mark.parametrize('dim, length', [(0, 4), (2, 0), (2, -1)])
-def test_it_must_hold_something(dim, length):
+def test_an_empty_queue_or_key_raises_an_error(dim, length):
     with pytest.raises(InputError, match='at least 1'):
         KeyQueue(dim, length)

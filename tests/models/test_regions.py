@@ -10,9 +10,9 @@ ROI_ALIGN = dict(type='RoIAlign', output_size=1, sampling_ratio=0, aligned=False
 
 
 @pytest.mark.parametrize('stride', [8, 16])
-def test_a_region_of_a_ramp_is_the_value_at_its_middle(stride):
-    # RoIAlign averages bilinear samples, which is exact on a ramp; without half-pixel shift cell i
-    # is at i · stride pixels
+def test_a_region_of_a_ramp_has_the_value_at_its_center(stride):
+    # RoIAlign averages bilinear samples, which is exact on a ramp. Without half-pixel shift, cell i
+    # is at i · stride pixels.
     x = torch.arange(14.0).expand(14, 14)
     feature_map = torch.stack((x, x.T))[None].expand(2, 2, 14, 14)
     boxes = [torch.tensor([[16.0, 32.0, 64.0, 80.0]]), torch.tensor([[24.0, 0.0, 56.0, 40.0]])]
@@ -24,7 +24,7 @@ def test_a_region_of_a_ramp_is_the_value_at_its_middle(stride):
     torch.testing.assert_close(vectors, expected / expected.norm(dim=1, keepdim=True))
 
 
-def test_each_row_is_of_the_view_that_it_names():
+def test_each_row_is_pooled_from_the_view_of_its_index():
     angles = torch.arange(3.0)
     feature_map = torch.stack((angles.cos(), angles.sin()), dim=1)[:, :, None, None]
     box = torch.tensor([[0.0, 0.0, 16.0, 16.0]])
@@ -42,7 +42,7 @@ def test_memory_layout_does_not_matter():
     assert torch.equal(one, other)
 
 
-def test_no_box_gives_no_row_but_gradients():
+def test_no_boxes_return_no_rows_but_gradients():
     feature_map = torch.randn(2, 5, 4, 4, requires_grad=True)
     vectors = region_vectors(feature_map, torch.zeros(0, 5), build_roi_layer(ROI_ALIGN, 8))
     assert vectors.shape == (0, 5)
@@ -59,12 +59,12 @@ def test_no_box_gives_no_row_but_gradients():
         (dict(type='RoIAlign', output_size=7), 'a region is one vector'),
     ],
 )
-def test_bad_settings_are_named(settings, message):
+def test_invalid_settings_raise_an_error(settings, message):
     with pytest.raises(InputError, match=message):
         build_roi_layer(settings, 16)
 
 
-def test_precise_pooling_on_a_cpu_is_refused():
+def test_precise_pooling_on_a_cpu_raises_an_error():
     layer = build_roi_layer(dict(type='PrRoIPool', output_size=1), 8)
     with pytest.raises(InputError, match='PrRoIPool runs on GPUs only'):
         region_vectors(torch.randn(1, 3, 8, 8), torch.tensor([[0.0, 0.0, 0.0, 9.0, 9.0]]), layer)

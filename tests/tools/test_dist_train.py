@@ -1,4 +1,4 @@
-"""tools/dist_train.sh: several processes, signals, deaths and restarts."""
+"""tools/dist_train.sh: several processes, signals, killed processes and restarts."""
 
 import os
 import re
@@ -25,7 +25,7 @@ LONG = ['train_cfg.max_epochs=500', 'train_dataloader.num_workers=1', 'env_cfg.d
 
 @pytest.fixture
 def launch(tmp_path, photos):
-    """Starts a command line in a process group of its own; all of it is gone at the end."""
+    """Return a function that starts a command in a new session. The fixture kills all processes."""
     started = []
 
     def run(*command, options=(), **environment):
@@ -53,7 +53,10 @@ def launch(tmp_path, photos):
 
 
 def ranks(work_dir: Path) -> list[int]:
-    """The training processes, in the order of their ranks; workers have a parent of their kind."""
+    """Return the process ids of the ranks, in order.
+
+    Data loader workers, whose parent is a training process, are not included.
+    """
     found = {}
     for folder in Path('/proc').glob('[0-9]*'):
         try:
@@ -64,9 +67,9 @@ def ranks(work_dir: Path) -> list[int]:
             parent = int((folder / 'stat').read_text().rpartition(')')[2].split()[1])
         except OSError:
             continue
-        mine = b'train' in words and b'--gpus' not in words
-        mine &= any(str(work_dir).encode() in word for word in words)
-        if mine:
+        trains = b'train' in words and b'--gpus' not in words
+        trains &= any(str(work_dir).encode() in word for word in words)
+        if trains:
             found[int(folder.name)] = (parent, int(environment.get(b'RANK', b'0')))
     first = {pid: rank for pid, (parent, rank) in found.items() if parent not in found}
     return sorted(first, key=first.get)
@@ -90,15 +93,15 @@ def until(true, seconds=60):
 
 
 def listens(port):
-    with socket.socket() as mine:
-        return mine.connect_ex(('127.0.0.1', port)) == 0
+    with socket.socket() as client:
+        return client.connect_ex(('127.0.0.1', port)) == 0
 
 
 @pytest.mark.parametrize('name', ['SIGTERM', 'SIGUSR1'])
-def test_a_job_that_is_told_to_stop_saves_and_says_so(tmp_path, launch, name):
-    """The signal goes to every process, workers too, as Slurm sends it."""
+def test_a_preempted_job_saves_a_checkpoint_and_reports_it(tmp_path, launch, name):
+    """Like Slurm, the test sends the signal to every process, including data loader workers."""
     process = launch(*TRAIN)
-    wait_for(tmp_path, r'Epoch\(train\)\s+\[2\]\[2/4\]')
+    wait_for(tmp_path, r'epoch 2/\d+ · iteration 6/')
     os.killpg(process.pid, signal.Signals[name])
     assert process.wait(60) == EXIT_PREEMPTED == 75
     text = (tmp_path / 'out').read_text()
@@ -107,15 +110,15 @@ def test_a_job_that_is_told_to_stop_saves_and_says_so(tmp_path, launch, name):
     assert 'Traceback' not in text
 
     again = launch(*TRAIN, '--resume')
-    wait_for(tmp_path, rf'resumed epoch: \d+, iter: {saved[2]}\b')
+    wait_for(tmp_path, rf'resumes after iteration {saved[2]}\b')
     again.terminate()
     assert again.wait(60) == EXIT_PREEMPTED
 
 
 def test_signals_after_the_save_change_nothing(tmp_path, launch):
-    """Slurm ends all tasks when the first one has ended."""
+    """Slurm sends signals to all tasks when the first task ends."""
     process = launch(*TRAIN)
-    wait_for(tmp_path, r'Epoch\(train\)\s+\[2\]')
+    wait_for(tmp_path, 'epoch 2/')
     process.terminate()
     wait_for(tmp_path, 'Preempted: saved')
     while process.poll() is None:
@@ -135,18 +138,18 @@ def test_two_processes_train_over_gloo_with_one_view_size_and_are_preempted(tmp_
         'configs/crosscl/r50_8xb32-multi-scale_in1k.py',
         2,
         options=[
-            # a size is chosen for each 1 % of the epochs
+            # a view size is chosen for every 1 % of the epochs
             'train_cfg.max_epochs=100',
             'train_dataloader.dataset.data_prefix=',
             'train_dataloader.drop_last=True',
             'custom_hooks.0.scales=[32,64]',
-            # a size of its own per rank would end in a hang or an error
+            # ranks with different view sizes would hang or fail
             'randomness.diff_rank_seed=True',
             'randomness.seed=1',
         ],
     )
-    wait_for(tmp_path, r'Saving checkpoint at 4 epochs', 120)
-    # the launcher passes it on, and all processes end after one save
+    wait_for(tmp_path, r'Saved .*epoch_4\.pth', 120)
+    # the launcher forwards SIGTERM, and all processes end after one checkpoint is saved
     process.terminate()
     assert process.wait(60) == EXIT_PREEMPTED
     assert len(re.findall('Preempted: saved', (tmp_path / 'out').read_text())) == 1
@@ -159,10 +162,10 @@ def test_two_processes_train_over_gloo_with_one_view_size_and_are_preempted(tmp_
     assert (tmp_path / 'work/epoch_4.pth').exists()
 
 
-def test_two_jobs_on_one_machine_do_not_meet(tmp_path, launch):
-    """Neither names a port; each has a rendezvous of its own."""
+def test_two_jobs_on_one_machine_do_not_interfere(tmp_path, launch):
+    """Without PORT, each job has a separate rendezvous."""
     first = launch('tools/dist_train.sh', CONFIG, 1)
-    wait_for(tmp_path, r'Epoch\(train\)\s+\[1\]')
+    wait_for(tmp_path, 'epoch 1/')
     second = launch('tools/dist_train.sh', CONFIG, 1, options=['train_cfg.max_epochs=1'])
     assert second.wait(120) == 0
     assert first.poll() is None
@@ -179,21 +182,21 @@ def test_ctrl_c_ends_the_wait_for_other_machines(tmp_path, launch):
 
 @pytest.mark.slow(60)
 @pytest.mark.parametrize('name', ['SIGKILL', 'SIGSTOP'])
-def test_a_rank_that_dies_or_hangs_is_started_again(tmp_path, launch, name):
-    """One that hangs is waited for as long as env_cfg.dist_cfg.timeout, here 15 s."""
+def test_a_rank_that_dies_or_hangs_is_restarted(tmp_path, launch, name):
+    """If one rank hangs, the other waits for env_cfg.dist_cfg.timeout, here 15 s."""
     process = launch('tools/dist_train.sh', CONFIG, 2)
-    place = wait_for(tmp_path, r'Saving checkpoint at 2 epochs')
+    position = wait_for(tmp_path, r'Saved .*epoch_2\.pth')
     pids = ranks(tmp_path)
     assert len(pids) == 2
     os.kill(pids[1], signal.Signals[name])
-    # the time-out, torchrun's 30 s before it kills, and a start
-    place = wait_for(tmp_path, r'resumed epoch: (\d+)', 15 + 30 + 60, place)
-    wait_for(tmp_path, r'Saving checkpoint at', 60, place)
+    # the timeout, 30 s until torch's launcher sends SIGKILL, and the start
+    position = wait_for(tmp_path, 'resumes after iteration', 15 + 30 + 60, position)
+    wait_for(tmp_path, 'Saved ', 60, position)
     process.terminate()
     assert process.wait(90) == EXIT_PREEMPTED
 
 
-def test_a_mistake_is_not_tried_again(tmp_path, launch):
+def test_an_input_error_is_not_retried(tmp_path, launch):
     gone = [f'train_dataloader.dataset.data_root={tmp_path}/gone']
     process = launch('tools/dist_train.sh', CONFIG, 2, options=gone)
     assert process.wait(120) == 1

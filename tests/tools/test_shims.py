@@ -1,4 +1,4 @@
-"""The scripts under OpenMMLab's names call the command."""
+"""The scripts with OpenMMLab's names run the command `mmcrosscl`."""
 
 import runpy
 import subprocess
@@ -33,6 +33,6 @@ def test_dist_train_calls_the_command_with_its_arguments(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('script', ['tools/dist_train.sh', 'tools/slurm_train.sh'])
-def test_the_launchers_say_how_they_are_used(script):
+def test_the_launchers_print_their_usage(script):
     done = subprocess.run([script], capture_output=True, text=True)
     assert done.returncode == 2 and f'usage: {script} ' in done.stderr

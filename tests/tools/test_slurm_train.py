@@ -1,4 +1,4 @@
-"""tools/slurm_train.sh, with commands in the place of Slurm's."""
+"""tools/slurm_train.sh, with scripts in place of srun and scontrol."""
 
 import os
 import subprocess
@@ -29,8 +29,8 @@ def test_slurm_starts_a_task_per_gpu(tmp_path, monkeypatch):
     ]  # fmt: skip
 
 
-def test_slurm_queues_a_preempted_job_again(tmp_path, monkeypatch):
-    """With commands in the place of Slurm's: the first srun ends with 75, the second with 0."""
+def test_a_preempted_job_is_requeued(tmp_path, monkeypatch):
+    """The first srun exits with status 75, the second with status 0."""
     (tmp_path / 'srun').write_text(
         f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n'
         f'[ $(wc -l < {tmp_path}/calls) -gt 1 ] && exit 0\nexit 75\n'

@@ -1,4 +1,4 @@
-"""Logs of training runs, written by MMEngine."""
+"""Training runs that write logs with MMEngine."""
 
 import uuid
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Toy(BaseModel):
-    """Its loss and accuracy are the inputs, which may be NaN or Inf."""
+    """Model whose loss and accuracy equal its inputs, which may be NaN or Inf."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,9 +43,10 @@ def toy_run(
 
     Args:
         work_dir (Path): Work dir of the run.
-        inputs (list[float]): Losses of an epoch; also the inputs of the evaluation.
-        by_epoch (bool): Evaluate after each epoch, or else after each two iterations.
-        length (int): Epochs, or iterations.
+        inputs (list[float]): Losses of one epoch, and inputs of each evaluation.
+        by_epoch (bool): Whether to train by epoch and evaluate after each epoch. If False, train by
+            iteration and evaluate every two iterations.
+        length (int): Number of epochs or iterations.
         **logger: Arguments of ``LoggerHook``.
     """
     data = torch.utils.data.DataLoader([dict(inputs=value) for value in inputs], batch_size=1)

@@ -32,27 +32,27 @@ def paths(tmp_path):
     return paths
 
 
-def columns(picture, count):
-    """Pixels that are coloured, per column of the picture."""
-    pixels = np.asarray(Image.open(picture).convert('RGB')).astype(int)
-    coloured = (pixels.max(2) - pixels.min(2)) > 60
-    return [part.sum() for part in np.array_split(coloured, count, axis=1)]
+def colored_pixels(figure, columns):
+    """Return the number of colored pixels in each column of the figure."""
+    pixels = np.asarray(Image.open(figure).convert('RGB')).astype(int)
+    colored = (pixels.max(2) - pixels.min(2)) > 60
+    return [part.sum() for part in np.array_split(colored, columns, axis=1)]
 
 
 def test_labels_and_confident_boxes_are_drawn(paths, tmp_path):
-    def seen(boxes, scores):
+    def predictions(boxes, scores):
         return [sample(path, boxes, scores) for path in paths]
 
-    detectors = {'nothing': seen([], []), 'unsure': seen([[5, 5, 60, 60]], [0.2])}
-    detectors['sure'] = seen([[5, 5, 60, 60]], [0.9])
+    detectors = {'nothing': predictions([], []), 'unsure': predictions([[5, 5, 60, 60]], [0.2])}
+    detectors['sure'] = predictions([[5, 5, 60, 60]], [0.9])
     plot_detections(detectors, CLASSES, tmp_path / 'found.png')
-    labels, nothing, unsure, sure = columns(tmp_path / 'found.png', 4)
+    labels, nothing, unsure, sure = colored_pixels(tmp_path / 'found.png', 4)
     assert labels > 500 and sure > 500 and nothing == unsure == 0
 
 
-def test_other_images_are_refused(paths, tmp_path):
+def test_different_images_are_an_error(paths, tmp_path):
     detectors = {'a': [sample(paths[0], [], [])], 'b': [sample(paths[1], [], [])]}
     for wrong in (detectors, {}, {'a': []}):
-        with pytest.raises(InputError, match='have not seen the same images'):
+        with pytest.raises(InputError, match='expected predictions of all detectors on the same'):
             plot_detections(wrong, CLASSES, tmp_path / 'x.png')
     assert not (tmp_path / 'x.png').exists()

@@ -32,7 +32,7 @@ def test_evaluation_by_iteration(tmp_path, log_metric_by_epoch, steps):
     assert all(s['toy/mean'] == 2.0 for s in scalars.evaluation)
 
 
-def test_nan_and_inf_are_values(tmp_path):
+def test_nan_and_inf_are_kept(tmp_path):
     toy_run(tmp_path, [math.nan, math.inf, -math.inf], length=1)
     scalars = read_scalars(tmp_path)
     losses = [s['loss'] for s in scalars.train]
@@ -43,7 +43,7 @@ def test_nan_and_inf_are_values(tmp_path):
 def write_log(work_dir, run, entries):
     folder = work_dir / run / 'vis_data'
     folder.mkdir(parents=True)
-    # the last line is cut off, as in a run that was killed
+    # the last line is incomplete, as after the run was killed
     (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, entries)) + '\n{"iter": 99, "lo')
 
 
@@ -51,7 +51,7 @@ def train(steps, value):
     return [dict(step=s, iter=s, loss=value) for s in steps]
 
 
-def test_a_resumed_run_replaces_what_it_repeats(tmp_path):
+def test_a_resumed_run_replaces_repeated_steps(tmp_path):
     write_log(
         tmp_path, '20260102_000000', [*train([20], 2.0), {'step': 1, 'm': 2.0}, *train([30], 2.0)]
     )
@@ -67,9 +67,9 @@ def test_a_run_that_is_only_evaluated_has_scalars(tmp_path):
     assert scalars.train == [] and scalars.evaluation == [{'step': 0, 'iter': 0, 'm': 1.0}]
 
 
-@pytest.mark.parametrize('entries', [None, []], ids=['no log', 'cut off'])
-def test_a_folder_without_a_log_is_named(tmp_path, entries):
+@pytest.mark.parametrize('entries', [None, []], ids=['no log', 'incomplete line'])
+def test_a_folder_without_a_log_is_an_error(tmp_path, entries):
     if entries is not None:
         write_log(tmp_path, '20260101_000000', entries)
-    with pytest.raises(InputError, match=f'{tmp_path} has no training log; name the work_dir of a'):
+    with pytest.raises(InputError, match=f'{tmp_path} does not contain a training log; pass the'):
         read_scalars(tmp_path)

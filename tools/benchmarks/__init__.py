@@ -1,1 +1,1 @@
-"""The measurements of tools/benchmark.py."""
+"""Benchmarks that tools/benchmark.py runs."""

@@ -1,4 +1,4 @@
-"""Bytes that a process receives to shuffle a batch for the key encoder."""
+"""Benchmark of the batch shuffle for the key encoder: time, and bytes that a process receives."""
 
 import math
 import time
@@ -16,17 +16,20 @@ from mmcrosscl.models.communication import BatchShuffle
 
 from .harness import IMPORTS, table
 
-# shapes of an image at 224 pixels: the view; the global vector, P4 and P3
+# shapes per image: a view of 224 × 224 pixels; its global vector, P4 and P3
 VIEW, FEATURES = (3, 224, 224), ((128,), (256, 14, 14), (256, 28, 28))
 IMAGE_BYTES = 4 * sum(math.prod(shape) for shape in (VIEW, *FEATURES))
 
 
 def report(rounds: int, images: int, processes: int) -> str:
-    """Compare with gathering everything, between gloo processes and by the formula.
+    """Compare mmcrosscl's batch shuffle with MMPretrain's, which gathers the batches of all ranks.
+
+    The first table is measured between gloo processes. The second table is computed by
+    :func:`gathered_bytes` and :func:`shuffled_bytes`, for more ranks.
 
     Args:
-        rounds (int): Times that a batch is shuffled.
-        images (int): Images of each process.
+        rounds (int): Number of times that a batch is shuffled.
+        images (int): Number of images per process.
         processes (int): Number of processes.
     """
     with TemporaryDirectory() as folder:
@@ -34,11 +37,13 @@ def report(rounds: int, images: int, processes: int) -> str:
         multiprocessing.start_processes(
             measure, (processes, images, rounds, folder), processes, start_method='forkserver'
         )
-        seen = [torch.load(f'{folder}/{rank}.pth', weights_only=True) for rank in range(processes)]
+        results = [
+            torch.load(f'{folder}/{rank}.pth', weights_only=True) for rank in range(processes)
+        ]
     rows = []
     for name, formula in (('gather everything', gathered_bytes), ('mmcrosscl', shuffled_bytes)):
-        received = sum(result[name]['bytes'] for result in seen) / processes / rounds
-        seconds = max(result[name]['seconds'] for result in seen) / rounds
+        received = sum(result[name]['bytes'] for result in results) / processes / rounds
+        seconds = max(result[name]['seconds'] for result in results) / rounds
         rows.append(
             [
                 name,
@@ -49,9 +54,9 @@ def report(rounds: int, images: int, processes: int) -> str:
         )
     first = table(
         f'Communication: batch shuffle of {processes} gloo processes, {images} images each, fp32',
-        ['', 'MB received a step', 'by the formula', 'ms a step'],
+        ['', 'MB received per step', 'MB by the formula', 'ms per step', 'MB ratio'],
         [[*row, row[1] / rows[0][1]] for row in rows],
-    ).replace('| ms a step |', '| ms a step | share of gathering |', 1)
+    )
     rows = []
     for world in (8, 64, 512):
         everything, shuffled = (
@@ -59,7 +64,7 @@ def report(rounds: int, images: int, processes: int) -> str:
         )
         rows.append([world, everything, shuffled, f'{100 * shuffled / everything:.2g} %'])
     second = table(
-        'By the formula, 32 images a rank, fp32: MB that a rank receives in a step',
+        'MB that a rank receives per step, by the formula: 32 images per rank, fp32',
         ['ranks', 'gather everything', 'mmcrosscl', '% of gathering'],
         rows,
     )
@@ -67,18 +72,27 @@ def report(rounds: int, images: int, processes: int) -> str:
 
 
 def gathered_bytes(world: int, images: int, size: int) -> int:
-    """Return the bytes that a rank receives to gather all images of ``size`` bytes."""
+    """Return the bytes that a rank receives when each image is sent to all other ranks.
+
+    Args:
+        world (int): Number of ranks.
+        images (int): Number of images per rank.
+        size (int): Bytes per image.
+    """
     return images * (world - 1) * size
 
 
 def shuffled_bytes(world: int, images: int, size: int) -> float:
-    """Return the mean bytes that a rank receives if each image is sent to one rank."""
+    """Return the mean bytes that a rank receives when each image is sent to one random rank.
+
+    See :func:`gathered_bytes` for the arguments.
+    """
     return images * (world - 1) / world * size
 
 
 @contextmanager
 def received_bytes() -> Iterator[list[int]]:
-    """Count the bytes that this process receives from others, per collective call."""
+    """Yield a list of the bytes that each collective call receives from other processes."""
     rank = distributed.get_rank()
     counts: list[int] = []
     originals = {
@@ -109,20 +123,20 @@ def received_bytes() -> Iterator[list[int]]:
 
 
 def gather_everything(view: Tensor, encode: Callable, _: int) -> list[Tensor]:
-    """Shuffle around an encoder as MMPretrain does."""
+    """Shuffle a batch, encode it and restore its order as MMPretrain does."""
     view, restore = batch_shuffle_ddp(view)
     return [batch_unshuffle_ddp(x, restore) for x in encode(view)]
 
 
 def exchange(view: Tensor, encode: Callable, step: int) -> list[Tensor]:
-    """Shuffle around an encoder as the key encoder does."""
+    """Shuffle a batch, encode it and restore its order as mmcrosscl's key encoder does."""
     shuffle = BatchShuffle(len(view), step, view.device)
     returning = [shuffle.start_restore(x) for x in encode(shuffle.shuffle(view))]
     return [wait() for wait in returning]
 
 
 def measure(rank: int, world: int, images: int, rounds: int, folder: str) -> None:
-    """Shuffle a batch in both ways on one rank, and save bytes and seconds to the folder."""
+    """Run both variants on one rank, and save their bytes and seconds to the folder."""
     torch.set_num_threads(1)
     distributed.init_process_group(
         'gloo', init_method=f'file://{folder}/group', rank=rank, world_size=world

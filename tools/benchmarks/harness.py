@@ -1,4 +1,4 @@
-"""Time variants of the same computation in turn, each in its own process."""
+"""Measure the time and memory of several implementations of the same computation."""
 
 import io
 import os
@@ -15,19 +15,19 @@ from pathlib import Path
 
 import torch
 
-# of all variants and slow
+# Every variant needs these packages, which are slow to import.
 IMPORTS = ['mmpretrain', 'mmcrosscl.models', 'mmcrosscl.datasets']
 
 
 @dataclass
 class Variant:
-    """One implementation of the computation.
+    """One implementation of a computation.
 
     Args:
-        name (str): Its row in the table.
-        make (Callable): Called in the variant's process with ``settings``; returns the function to
-            time.
-        settings (dict): Defaults to none.
+        name (str): Label of the variant in the table.
+        make (Callable): Called with ``settings`` in the variant's own process. Returns the function
+            to measure.
+        settings (dict): Keyword arguments of ``make``. Defaults to an empty dict.
     """
 
     name: str
@@ -37,14 +37,21 @@ class Variant:
 
 @dataclass
 class Measured:
-    """Seconds of each round, and the peak memory above that of an idle process, in MB."""
+    """Measurements of one variant.
+
+    Args:
+        name (str): Label of the variant in the table.
+        seconds (list[float]): Time of each measured run.
+        peak (float): Peak memory in MB: what torch allocated on the GPU, or else the resident
+            memory of the process without that of an idle process.
+    """
 
     name: str
     seconds: list[float]
     peak: float
 
     def ratio(self, baseline: 'Measured') -> float:
-        """Return the speed relative to the baseline, as the median over the rounds."""
+        """Return the speedup over the baseline, as the median over the rounds."""
         return statistics.median(b / s for b, s in zip(baseline.seconds, self.seconds))
 
     @property
@@ -53,19 +60,22 @@ class Measured:
 
 
 def compare(variants: Sequence[Variant], rounds: int) -> list[Measured]:
-    """Time the variants in turn, so that a change of the machine's speed affects all of them.
+    """Measure the variants alternately, each in its own process.
+
+    The variants alternate, so that a change in the speed of the machine affects all of them.
 
     Args:
-        variants (Sequence[Variant]): The baseline first.
-        rounds (int): Times that each is measured, after one run that is not.
+        variants (Sequence[Variant]): Variants to measure.
+        rounds (int): Number of measured runs per variant, after one warm-up run.
 
     Returns:
-        list[Measured]: One per variant.
+        list[Measured]: Measurements of each variant, in the order of ``variants``.
 
     Raises:
         RuntimeError: If a variant fails.
     """
-    # a server that has imported the packages forks a process in a hundredth of the time
+    # The fork server imports the packages once. Forking a process from it takes a hundredth of the
+    # time of importing them in a new process.
     context = get_context('forkserver')
     context.set_forkserver_preload(IMPORTS)
     workers = []
@@ -95,11 +105,11 @@ def _ask(pipe) -> float:
     try:
         return pipe.recv()
     except EOFError:
-        raise RuntimeError('a variant failed; its error is above') from None
+        raise RuntimeError('a variant failed; see its error above') from None
 
 
 def _serve(pipe, pickled: bytes) -> None:
-    # packages print messages when they are imported
+    # some packages print messages when they are imported
     with redirect_stdout(io.StringIO()):
         variant: Variant = pickle.loads(pickled)
     gpu = torch.cuda.is_available()
@@ -115,22 +125,25 @@ def _serve(pipe, pickled: bytes) -> None:
 
 
 def memory(which: str) -> float:
-    """Return 'VmRSS', the resident memory of this process, or 'VmHWM', its peak, in MB."""
+    """Return the resident memory of this process ('VmRSS') or its peak ('VmHWM') in MB."""
     status = Path('/proc/self/status').read_text()
     return int(re.search(rf'{which}:\s+(\d+) kB', status)[1]) / 1024
 
 
 def machine() -> str:
-    """Describe the machine and the release of torch."""
+    """Return a description of the processor, the GPU if any, and the torch version."""
     cpu = re.search(r'model name\s*: (.*)', Path('/proc/cpuinfo').read_text())
-    words = [f'{cpu[1] if cpu else platform.processor()}, {os.cpu_count()} cores']
+    parts = [f'{cpu[1] if cpu else platform.processor()}, {os.cpu_count()} cores']
     if torch.cuda.is_available():
-        words.append(torch.cuda.get_device_name())
-    return f'{"; ".join(words)}; torch {torch.__version__}'
+        parts.append(torch.cuda.get_device_name())
+    return f'{"; ".join(parts)}; torch {torch.__version__}'
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence]) -> str:
-    """Format a table in Markdown; floats are rounded to three digits or to integers."""
+    """Format a table in Markdown.
+
+    Floats of 100 or more are rounded to integers, smaller floats to three significant digits.
+    """
 
     def text(value) -> str:
         if isinstance(value, float):

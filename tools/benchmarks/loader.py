@@ -1,4 +1,4 @@
-"""Images per second and core from JPEG files to two views."""
+"""Benchmark of the data loader: from a JPEG file to two views, on one core."""
 
 import random
 from collections.abc import Callable
@@ -28,25 +28,28 @@ PHOTOMETRIC = ('RandomGaussianBlur', 'RandomColorJitter', 'RandomGrayscale')
 
 
 def report(folder: Path, rounds: int, images: int) -> str:
-    """Compare with the pipelines of the reference and of MMPretrain.
+    """Compare mmcrosscl's pipeline with those of the reference implementation and of MMPretrain.
+
+    With ``on_device=True`` the pipeline leaves the photometric operations to the preprocessor. The
+    last two variants include the preprocessor, which runs on the same core.
 
     Args:
         folder (Path): Folder to write the images to.
-        rounds (int): Times that each is measured.
-        images (int): Images per measurement.
+        rounds (int): Number of measured runs per variant.
+        images (int): Number of images per run.
     """
     out = []
     for width, height in ((500, 375), (2000, 1500)):
         photos = write_photos(folder / f'{width}x{height}', width, height, images)
         common = dict(folder=str(photos))
         variants = [
-            Variant('Pillow + torchvision, the reference’s steps', pillow, common),
-            Variant('MMPretrain, its MoCo v2 pipeline', moco, common),
+            Variant('Pillow + torchvision (reference pipeline)', pillow, common),
+            Variant('MMPretrain (MoCo v2 pipeline)', moco, common),
             Variant('mmcrosscl', mmcrosscl, common),
-            Variant('mmcrosscl, colors on the device', mmcrosscl, dict(common, on_device=True)),
-            Variant('mmcrosscl, normalized', mmcrosscl, dict(common, preprocess=True)),
+            Variant('mmcrosscl, on_device=True', mmcrosscl, dict(common, on_device=True)),
+            Variant('mmcrosscl, with preprocessor', mmcrosscl, dict(common, preprocess=True)),
             Variant(
-                'mmcrosscl, colors in the preprocessor on the same core, normalized',
+                'mmcrosscl, on_device=True, with preprocessor',
                 mmcrosscl,
                 dict(common, on_device=True, preprocess=True),
             ),
@@ -59,7 +62,7 @@ def report(folder: Path, rounds: int, images: int) -> str:
         out.append(
             table(
                 f'Loader: two views of 224 pixels from JPEGs of {width}×{height}, one core',
-                ['', 'ms an image', 'images/s', 'ratio', 'peak MB'],
+                ['', 'ms per image', 'images/s', 'speedup', 'peak MB'],
                 rows,
             )
         )
@@ -67,7 +70,7 @@ def report(folder: Path, rounds: int, images: int) -> str:
 
 
 def write_photos(folder: Path, width: int, height: int, count: int) -> Path:
-    """Write JPEGs of one size, from scikit-image's photographs."""
+    """Write JPEGs of one size, made of scikit-image's photographs, and return their folder."""
     folder.mkdir(parents=True)
     photos = [open_demo_photo(name).resize((width, height)) for name in PHOTOS]
     for index in range(count):
@@ -76,6 +79,7 @@ def write_photos(folder: Path, width: int, height: int, count: int) -> Path:
 
 
 def single_threaded(folder: str) -> list[str]:
+    """Limit the libraries to one thread, seed them, and return the paths of the images."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     random.seed(0)
@@ -121,7 +125,7 @@ def mmcrosscl(
         cfg.model.data_preprocessor.mean, cfg.model.data_preprocessor.std
     )
 
-    # as from a sampler, with the seed of the random parameters
+    # SeededSampler yields such indices, which carry the seed of the random augmentation.
     indices = [SeededIndex(index, 0, 0, index) for index in range(len(paths))]
 
     def run():

@@ -1,4 +1,4 @@
-"""The contrastive loss with its gradient: time and memory, and how they grow."""
+"""Benchmark of the contrastive loss and its gradient: time and memory."""
 
 import re
 from collections.abc import Callable
@@ -17,14 +17,14 @@ TEMPERATURE = 0.2
 
 
 def report(rounds: int, rows: int, negatives: int, channels: int, most: int) -> str:
-    """Compare with the full matrix of logits and with torch's fused attention.
+    """Compare mmcrosscl's loss with the full matrix of logits and with torch's fused attention.
 
     Args:
-        rounds (int): Times that each is measured.
-        rows (int): Queries.
-        negatives (int): Negatives of the first table.
-        channels (int): Length of a vector.
-        most (int): Negatives of the second table's last row.
+        rounds (int): Number of measured runs per variant.
+        rows (int): Number of queries.
+        negatives (int): Number of negatives in the first table.
+        channels (int): Length of a feature vector.
+        most (int): Number of negatives in the last row of the second table.
     """
 
     def variants(count: int) -> list[Variant]:
@@ -32,7 +32,9 @@ def report(rounds: int, rows: int, negatives: int, channels: int, most: int) -> 
         return [
             Variant('plain: all logits', loss, dict(settings, form='plain')),
             Variant(
-                'torch’s fused attention, without accuracy', loss, dict(settings, form='fused')
+                'torch’s fused attention (top-1 accuracy not computed)',
+                loss,
+                dict(settings, form='fused'),
             ),
             Variant('mmcrosscl', loss, dict(settings, form='mmcrosscl')),
         ]
@@ -41,25 +43,25 @@ def report(rounds: int, rows: int, negatives: int, channels: int, most: int) -> 
     inputs = 4 * channels * (negatives + 2 * rows) / 2**20
     first = table(
         f'Loss and gradient: {rows:,} queries, {negatives:,} negatives, {channels} channels, fp32',
-        ['', 'ms', 'ratio', 'peak MB without the input'],
+        ['', 'ms', 'speedup', 'peak MB without inputs'],
         [[m.name, 1000 * m.median, m.ratio(measured[0]), m.peak - inputs] for m in measured],
     )
     grown, count = [], negatives
     while count <= most:
         inputs = 4 * channels * (count + 2 * rows) / 2**20
-        # logits, their joined copy, scaled copy, log-softmax and gradients
+        # about six matrices: logits, concatenated logits, scaled logits, log-softmax, two gradients
         needed = 4 * rows * count * 6 / 2**20
-        plain, _, walk = variants(count)
+        plain, _, fast = variants(count)
         if needed < available():
-            plain, walk = compare([plain, walk], min(rounds, 3))
+            plain, fast = compare([plain, fast], min(rounds, 3))
             row = [1000 * plain.median, plain.peak - inputs]
         else:
-            (walk,) = compare([walk], min(rounds, 3))
-            row = [f'needs about {needed / 1024:.0f} GB', '']
-        grown.append([count, *row, 1000 * walk.median, walk.peak - inputs])
+            (fast,) = compare([fast], min(rounds, 3))
+            row = [f'not run: needs about {needed / 1024:.0f} GB', '']
+        grown.append([count, *row, 1000 * fast.median, fast.peak - inputs])
         count = most if count < most < 4 * count else 4 * count
     second = table(
-        'Growth with the number of negatives',
+        'Time and peak memory by number of negatives',
         ['negatives', 'plain ms', 'plain MB', 'mmcrosscl ms', 'mmcrosscl MB'],
         grown,
     )
@@ -67,13 +69,14 @@ def report(rounds: int, rows: int, negatives: int, channels: int, most: int) -> 
 
 
 def available() -> float:
-    """Return the MB that can be used without swapping."""
+    """Return the free memory of the GPU, or else the available memory of the host, in MB."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0] / 2**20
     return int(re.search(r'MemAvailable:\s+(\d+)', Path('/proc/meminfo').read_text())[1]) / 1024
 
 
 def loss(rows: int, negatives: int, channels: int, form: str) -> Callable[[], object]:
+    """Return a function that computes the loss and its gradient in one of three forms."""
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     torch.manual_seed(0)
 
@@ -94,13 +97,15 @@ def loss(rows: int, negatives: int, channels: int, form: str) -> Callable[[], ob
 def fused_info_nce(
     query: Tensor, positive: Tensor, negatives: Tensor, temperature: float
 ) -> tuple[Tensor]:
-    """The loss through torch's fused attention, the negatives being its keys and values."""
+    """Compute the loss by torch's fused attention, whose keys and values are the negatives."""
     to_positive = (query * positive).sum(dim=1) / temperature
     log_sum = _Attention.apply(query, negatives, 1 / temperature)
     return ((torch.logaddexp(to_positive, log_sum) - to_positive).mean(),)
 
 
 class _Attention(torch.autograd.Function):
+    """Log-sum-exp of the logits, whose gradient is ``scale`` times the output of the attention."""
+
     @staticmethod
     def forward(ctx, query, negatives, scale):
         q, k = query[None, None], negatives[None, None]

@@ -1,4 +1,4 @@
-"""A training step: forward, backward, optimizer, key encoder and queue."""
+"""Benchmark of a training step: forward, backward, optimizer, key encoder and queue."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -26,14 +26,14 @@ CHECKPOINTED = ['backbone.layer1', 'backbone.layer2', 'backbone.layer3', 'backbo
 
 
 def report(rounds: int, images: int, size: int, depth: int, compiled: bool) -> str:
-    """Compare each setting with the plain step.
+    """Compare settings of mmcrosscl's training step with a plain implementation.
 
     Args:
-        rounds (int): Times that each is measured.
-        images (int): Images in a batch.
-        size (int): Side of the views.
+        rounds (int): Number of measured runs per variant.
+        images (int): Number of images in a batch.
+        size (int): Side length of the views in pixels.
         depth (int): Depth of the ResNet.
-        compiled (bool): Also with torch.compile, which takes minutes before the first step.
+        compiled (bool): Also measure with torch.compile, which takes minutes before the first step.
     """
     common = dict(images=images, size=size, depth=depth)
     variants = [
@@ -41,16 +41,24 @@ def report(rounds: int, images: int, size: int, depth: int, compiled: bool) -> s
         Variant('mmcrosscl, channels-first', step, dict(common, channels_last=False)),
         Variant('+ channels-last', step, common),
         Variant('+ bfloat16', step, dict(common, bfloat16=True)),
-        Variant('+ checkpointing', step, dict(common, bfloat16=True, checkpointing=True)),
+        Variant(
+            '+ activation checkpointing',
+            step,
+            dict(common, bfloat16=True, checkpointing=True),
+        ),
     ]
     if compiled:
         variants.append(
-            Variant('bfloat16, compiled', step, dict(common, bfloat16=True, compile=True))
+            Variant(
+                'mmcrosscl, bfloat16, torch.compile',
+                step,
+                dict(common, bfloat16=True, compile=True),
+            )
         )
     measured = compare(variants, rounds)
     first = table(
         f'Step: ResNet-{depth}, {images} images, views of {size} pixels',
-        ['', 's a step', 'images/s', 'ratio', 'peak MB', '% of plain'],
+        ['', 's per step', 'images/s', 'speedup', 'peak MB', 'peak vs. plain'],
         [
             [
                 m.name,
@@ -75,12 +83,12 @@ def report(rounds: int, images: int, size: int, depth: int, compiled: bool) -> s
         )
         rows.append([count, count / plain.median, plain.peak, count / fast.median, fast.peak])
     second = table(
-        'Growth with the batch (mmcrosscl in bfloat16)',
+        'Speed and peak memory by batch size (mmcrosscl in bfloat16)',
         ['images', 'plain images/s', 'plain MB', 'mmcrosscl images/s', 'mmcrosscl MB'],
         rows,
     )
     third = table(
-        'Share of each operation in the processor time of a step, in %',
+        'Share of each operation in the CPU or GPU time of a step, in %',
         ['operation', 'fp32', 'bfloat16'],
         operation_shares(common),
     )
@@ -88,7 +96,7 @@ def report(rounds: int, images: int, size: int, depth: int, compiled: bool) -> s
 
 
 def operation_shares(common: dict, rows: int = 10) -> list[list]:
-    """Return the costliest operations of a step in fp32, and their share in either precision."""
+    """Return the most expensive operations of an fp32 step, and their shares in both precisions."""
     shares = []
     for bfloat16 in (False, True):
         run = step(**common, bfloat16=bfloat16)
@@ -107,7 +115,7 @@ def operation_shares(common: dict, rows: int = 10) -> list[list]:
 
 
 def batch(images: int, size: int, device: str) -> tuple[list[Tensor], list[ViewPairSample]]:
-    """Make random views with the region pairs of crops of 500×375 images."""
+    """Return random views, with region pairs of random crops of 500×375 images."""
     np.random.seed(0)
     torch.manual_seed(0)
     crops, pairs, samples = TwoCrops(), RegionPairs(), []
@@ -119,6 +127,7 @@ def batch(images: int, size: int, device: str) -> tuple[list[Tensor], list[ViewP
 
 
 def build(depth: int, device: str, **settings) -> CrossCL:
+    """Build the published model with a ResNet of another depth."""
     cfg = Config.fromfile(ROOT / 'configs/_base_/models/crosscl_r50_fpn.py').model
     cfg.update(settings)
     cfg.backbone.depth = depth
@@ -140,6 +149,7 @@ def step(
     checkpointing: bool = False,
     compile: bool = False,
 ) -> Callable[[], object]:
+    """Return a function that runs one training step."""
     MMLogger.get_instance('benchmark', log_level='ERROR')
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     model = build(depth, device, channels_last=channels_last and not plain, compile=compile)
@@ -149,7 +159,7 @@ def step(
     schedule = Config.fromfile(ROOT / 'configs/_base_/schedules/sgd_coslr_200e.py')
     schedule.optim_wrapper.optimizer.fused = not plain
     wrapper = build_optim_wrapper(model, schedule.optim_wrapper)
-    # the wrapper also checks that the gradients are finite
+    # The wrapper also checks the gradients for NaN/Inf, which the plain step does not do.
     optimizer = wrapper.optimizer if plain else wrapper
 
     def run() -> float:

@@ -1,6 +1,6 @@
 train_pipeline = [
     dict(type='mmcrosscl.LoadImage', min_size=580),
-    # both views are flipped, or neither
+    # flip_prob applies to both views together
     dict(type='mmcrosscl.TwoCrops', scale=224, crop_ratio_range=(0.2, 1.0), flip_prob=0.5),
     dict(type='mmcrosscl.RandomGaussianBlur', sigma_range=(0.1, 2.0), prob=0.5),
     dict(
@@ -20,7 +20,7 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=8,
     persistent_workers=True,
-    # seconds to wait for a batch before the run ends with an error; it can be resumed
+    # seconds to wait for a batch; then the run ends with an error and can be resumed
     timeout=600,
     pin_memory=True,
     drop_last=True,

@@ -1,6 +1,6 @@
 model = dict(
     type='mmcrosscl.CrossCL',
-    queue_len=65536,
+    queue=dict(type='mmcrosscl.KeyQueue', length=65536),
     momentum=0.001,
     data_preprocessor=dict(
         type='mmcrosscl.ViewPreprocessor',
@@ -13,7 +13,7 @@ model = dict(
     neck=dict(
         type='mmcrosscl.CrossCLNeck',
         in_channels=[512, 1024, 2048],
-        # name and stride in pixels
+        # name of each pyramid level and its stride in pixels
         levels=dict(p4=16, p3=8),
         out_channels=256,
         hid_channels=2048,
@@ -21,7 +21,7 @@ model = dict(
     ),
     head=dict(
         type='mmcrosscl.CrossCLHead',
-        # the levels that are contrasted, and the source of the negatives
+        # each term contrasts a query level with a key level, against negatives from one source
         terms=[
             dict(query='global', key='global', negatives='queue'),
             dict(query='p4', key='p4', negatives='all_ranks'),

@@ -9,5 +9,6 @@ param_scheduler = [
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200)
 
-# lr is for 8 processes of 32 images; tools/train.py --auto-scale-lr scales it to other batch sizes
+# lr is for 8 processes with 32 images each; `mmcrosscl train --auto-scale-lr` scales lr to other
+# batch sizes
 auto_scale_lr = dict(enable=False, base_batch_size=256)

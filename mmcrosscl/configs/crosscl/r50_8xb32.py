@@ -1,4 +1,4 @@
-# MMEngine drops names that begin with two underscores from a config
+# The name begins with two underscores, because MMEngine drops such names from a config.
 from importlib import import_module as __import_module
 
 globals().update(__import_module('mmcrosscl.configs').settings('crosscl/r50_8xb32.py'))

@@ -1,4 +1,4 @@
-"""A small labeled dataset for detection: photo-textured objects on photographs."""
+"""A small labeled detection dataset: objects with photographic textures on photographs."""
 
 import json
 from collections.abc import Iterator
@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
+from mmcrosscl.progress import track
+
 from .photos import new_folder, open_demo_photo
 
-# the class of an object is its texture
+# each class, and the photograph that is the texture of its objects
 CLASSES = {
     'brick': 'brick.png',
     'cat': 'chelsea.png',
@@ -33,18 +35,20 @@ SIDES = (20, 96)
 
 
 def write_demo_objects(folder: str | Path, train: int = 200, val: int = 100, seed: int = 0) -> None:
-    """Write a training and a validation set in COCO's format, as a function of a seed.
+    """Write a training set and a validation set in COCO format.
 
-    Images are 160×160 pixels. On a crop of a photograph are one to four objects: ellipses,
-    rectangles and polygons of 20 to 96 pixels a side, rotated, with the texture of another
-    photograph, which is their class. The folder contains ``train/``, ``val/`` and
-    ``annotations/{train,val}.json``; it appears when it is complete.
+    Images have 160×160 pixels. Each image shows one to four objects on a crop of a photograph.
+    Objects are rotated ellipses, rectangles and polygons with sides of about 20 to 96 pixels. The
+    texture of an object is a crop of another photograph. This photograph determines the class.
+
+    The folder contains ``train/``, ``val/`` and ``annotations/{train,val}.json``. It is created
+    atomically, and its contents depend only on the arguments.
 
     Args:
-        folder (str | Path): The folder to write; must not exist yet.
-        train (int): Training images. Defaults to 200.
-        val (int): Validation images. Defaults to 100.
-        seed (int): Defaults to 0.
+        folder (str | Path): Folder to create. It must not exist.
+        train (int): Number of training images. Defaults to 200.
+        val (int): Number of validation images. Defaults to 100.
+        seed (int): Seed of the random generator. Defaults to 0.
 
     Raises:
         InputError: If the folder exists or scikit-image is not installed.
@@ -63,7 +67,7 @@ def _write_split(
     folder: Path, count: int, photos: dict[str, Image.Image], rng: np.random.Generator
 ) -> dict:
     images, annotations = [], []
-    for image_id in range(count):
+    for image_id in track(range(count), f'Writing {folder.name} images', unit='images'):
         name = f'{image_id:04d}.jpg'
         canvas = _patch(photos[BACKGROUNDS[rng.integers(len(BACKGROUNDS))]], (SIZE, SIZE), rng)
         for category, (left, top, width, height) in _objects(canvas, photos, rng):
@@ -94,9 +98,9 @@ def _objects(
         width, height = mask.size
         for _ in range(10):
             left, top = (int(rng.integers(SIZE - side + 1)) for side in mask.size)
-            place = (slice(top, top + height), slice(left, left + width))
-            if not taken[place].any():
-                taken[place] = True
+            box = (slice(top, top + height), slice(left, left + width))
+            if not taken[box].any():
+                taken[box] = True
                 texture = _patch(photos[list(CLASSES.values())[category]], mask.size, rng)
                 canvas.paste(texture, (left, top), mask)
                 yield category, (left, top, width, height)
@@ -104,7 +108,7 @@ def _objects(
 
 
 def _silhouette(rng: np.random.Generator) -> Image.Image:
-    """Return a random filled shape that touches all four edges of its mask."""
+    """Return the mask of a random filled shape that touches all four edges of the mask."""
     side = np.exp(rng.uniform(*np.log(SIDES)))
     aspect = np.exp(rng.uniform(-0.4, 0.4))
     width, height = 4 * side * aspect**0.5, 4 * side / aspect**0.5
@@ -130,7 +134,7 @@ def _silhouette(rng: np.random.Generator) -> Image.Image:
 
 
 def _patch(photo: Image.Image, size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
-    """Return a random part of a photograph, flipped, blurred, brighter or darker."""
+    """Return a random crop of a photograph with random flip, blur, brightness and contrast."""
     scale = min(rng.uniform(1, 2), photo.width / size[0], photo.height / size[1])
     width, height = round(size[0] * scale), round(size[1] * scale)
     left = rng.integers(photo.width - width + 1)

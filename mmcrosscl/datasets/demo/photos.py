@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from mmcrosscl.errors import InputError
+from mmcrosscl.progress import track
 
-# photographs that are part of scikit-image; others would be downloaded
+# photographs in the scikit-image package; scikit-image downloads its other photographs
 SOURCES = (
     'astronaut.png',
     'brick.png',
@@ -41,21 +42,24 @@ def open_demo_photo(name: str) -> Image.Image:
         import skimage
     except ImportError:
         raise InputError(
-            'the demo photographs are those of scikit-image; run: pip install scikit-image'
+            'the demo photographs need scikit-image, which is not installed; run: pip install '
+            'scikit-image'
         ) from None
     return Image.open(Path(skimage.__file__).parent / 'data' / name).convert('RGB')
 
 
 def write_demo_photos(folder: str | Path, count: int = 480, seed: int = 0) -> None:
-    """Write JPEGs of random crops of scikit-image's photographs, as a function of a seed.
+    """Write random crops of scikit-image's photographs as JPEG files.
 
-    Each crop covers 15 to 60 % of a photograph, in an aspect of 2:3 to 3:2, flipped or not, with a
-    longer side of 160 to 320 pixels. The folder appears when it is complete.
+    Each crop covers 15 to 60 % of the area of a photograph, has an aspect ratio of 2:3 to 3:2, and
+    is flipped at random. Its longer side is reduced to a random maximum of 160 to 320 pixels.
+
+    The folder is created atomically, and its contents depend only on the arguments.
 
     Args:
-        folder (str | Path): The folder to write; must not exist yet.
+        folder (str | Path): Folder to create. It must not exist.
         count (int): Number of images. Defaults to 480.
-        seed (int): Defaults to 0.
+        seed (int): Seed of the random generator. Defaults to 0.
 
     Raises:
         InputError: If the folder exists or scikit-image is not installed.
@@ -63,7 +67,7 @@ def write_demo_photos(folder: str | Path, count: int = 480, seed: int = 0) -> No
     with new_folder(folder) as partial:
         photos = [open_demo_photo(name) for name in SOURCES]
         rng = np.random.default_rng(seed)
-        for index in range(count):
+        for index in track(range(count), 'Cutting photographs', unit='images'):
             photo = photos[index % len(photos)]
             name = Path(SOURCES[index % len(photos)]).stem
             (partial / name).mkdir(exist_ok=True)
@@ -72,7 +76,7 @@ def write_demo_photos(folder: str | Path, count: int = 480, seed: int = 0) -> No
 
 @contextmanager
 def new_folder(folder: str | Path) -> Iterator[Path]:
-    """Yield a folder to fill, which is renamed to ``folder`` at the end or removed after an error.
+    """Yield a temporary folder, then rename it to ``folder``, or remove it after an error.
 
     Raises:
         InputError: If ``folder`` exists.

@@ -1,4 +1,4 @@
-"""Transforms from an image to two views and their regions, one class each."""
+"""Transforms that turn an image into two views and their region pairs."""
 
 from .loading import LoadImage, decode_image
 from .packing import PackViews

@@ -1,4 +1,4 @@
-"""From an image file to RGB pixels."""
+"""Loading of image files as RGB pixels."""
 
 import io
 import math
@@ -16,19 +16,19 @@ from mmcrosscl.registry import TRANSFORMS
 
 # EXIF orientations that swap width and height
 TURNED = (5, 6, 7, 8)
-# Pillow raises above it, and warns above half of it
+# Pillow raises an error for more pixels, and a warning for more than half of them
 PILLOWS_LIMIT = 2 * Image.MAX_IMAGE_PIXELS
-# four channels of 16 bits
+# a pixel with four channels of 16 bits
 BYTES_PER_PIXEL = 8
 
 
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
-    """Load an image as 8-bit RGB, upright.
+    """Load an image as 8-bit RGB in upright orientation.
 
-    Grayscale, palette, CMYK, 16-bit and transparent images are converted; EXIF orientation is
-    applied. Unlike in mmcv's ``LoadImageFromFile``, a truncated file is an error instead of a
-    partly gray image.
+    Grayscale, palette, CMYK, 16-bit and transparent images are converted. EXIF orientation is
+    applied. A truncated file raises an error, whereas mmcv's ``LoadImageFromFile`` returns a partly
+    gray image.
 
     **Required Keys:**
 
@@ -38,69 +38,84 @@ class LoadImage(BaseTransform):
 
     - img (np.ndarray): (H, W, 3) uint8, RGB.
     - img_shape (tuple): (H, W).
-    - ori_shape (tuple): (H, W) of the image in the file, upright.
+    - ori_shape (tuple): (H, W) of the upright image at full size.
 
     Args:
-        min_size (int, optional): Decode large JPEGs at a half, a quarter or an eighth of their
-            size, as long as √(H·W) is at least this many pixels, which saves most of their decoding
-            time. With S / √(smallest area · smallest aspect) even the smallest crop has S pixels a
-            side: 580 for the published crops at 224. Defaults to None: every image at full size.
-        max_pixels (int): Larger images count as broken, as do files of more than eight bytes per
-            pixel: they would fill a worker's memory. At most Pillow's limit, 178,956,970.
-            Defaults to 100,000,000.
+        min_size (int, optional): Minimum of √(H·W) after decoding. Large JPEGs are decoded at 1/2,
+            1/4 or 1/8 of their size if √(H·W) does not fall below this minimum, which saves most of
+            the decoding time. With S / √(minimum crop area ratio · minimum aspect ratio), the
+            smallest crop has at least S pixels per side. For the published crops at S = 224, this
+            value is 580. Defaults to None, which decodes every image at full size.
+        max_pixels (int): Maximum number of pixels. Images with more pixels and files of more than
+            8 · ``max_pixels`` bytes count as broken, because they could fill the memory of a
+            worker. Must not exceed Pillow's limit, 178,956,970. Defaults to 100,000,000.
+        backend_args (dict, optional): Arguments of the file backend that reads the image, as in
+            mmcv's ``LoadImageFromFile``. Defaults to None, which infers the backend from the path.
 
     Raises:
-        BrokenImageError: If the file cannot be read or decoded; :class:`UnlabeledDataset` replaces
-            the image then.
+        BrokenImageError: If the file cannot be read or decoded. :class:`UnlabeledDataset` then
+            replaces the image.
         InputError: If a setting is out of range.
     """
 
-    def __init__(self, min_size: int | None = None, max_pixels: int = 100_000_000) -> None:
+    def __init__(
+        self,
+        min_size: int | None = None,
+        max_pixels: int = 100_000_000,
+        backend_args: dict | None = None,
+    ) -> None:
         if min_size is not None and min_size < 1:
-            raise InputError(f'min_size is {min_size}; give at least 1 pixel, or None')
+            raise InputError(f'min_size is {min_size}; set a value of at least 1, or None')
         if not 1 <= max_pixels <= PILLOWS_LIMIT:
-            raise InputError(f'max_pixels is {max_pixels}; give 1 to {PILLOWS_LIMIT}')
+            raise InputError(f'max_pixels is {max_pixels}; set a value from 1 to {PILLOWS_LIMIT}')
         self.min_size = min_size
         self.max_pixels = max_pixels
+        self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
         path = results['img_path']
         try:
-            if '://' not in path and os.path.getsize(path) > BYTES_PER_PIXEL * self.max_pixels:
-                raise ValueError('the file is larger than an image of max_pixels')
-            img, ori_shape = decode_image(fileio.get(path), self.min_size, self.max_pixels)
+            # the size of a remote file is unknown before the file is read
+            local = self.backend_args is None and '://' not in path
+            if local and os.path.getsize(path) > BYTES_PER_PIXEL * self.max_pixels:
+                raise ValueError(f'the file has more than {BYTES_PER_PIXEL} · max_pixels bytes')
+            data = fileio.get(path, backend_args=self.backend_args)
+            img, ori_shape = decode_image(data, self.min_size, self.max_pixels)
         except UnidentifiedImageError as error:
-            raise BrokenImageError(path, 'not an image in a format that Pillow knows') from error
-        # codecs raise any exception on damaged data: OSError, SyntaxError, struct.error …
+            raise BrokenImageError(path, 'not an image in a format that Pillow supports') from error
+        # codecs raise errors of many types for damaged data, such as SyntaxError and struct.error
         except Exception as error:
             raise BrokenImageError(path, f'{type(error).__name__}: {error}') from error
         results.update(img=img, img_shape=img.shape[:2], ori_shape=ori_shape)
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(min_size={self.min_size}, max_pixels={self.max_pixels})'
+        return (
+            f'{type(self).__name__}(min_size={self.min_size}, max_pixels={self.max_pixels}, '
+            f'backend_args={self.backend_args})'
+        )
 
 
 def decode_image(
     data: bytes, min_size: int | None = None, max_pixels: int = PILLOWS_LIMIT
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Decode an image file's bytes to RGB, upright.
+    """Decode the bytes of an image file to RGB in upright orientation.
 
     Args:
-        data (bytes): The file's content.
+        data (bytes): Contents of the file.
         min_size (int, optional): See :class:`LoadImage`.
         max_pixels (int): See :class:`LoadImage`. Defaults to Pillow's limit.
 
     Returns:
-        tuple[np.ndarray, tuple[int, int]]: (H, W, 3) uint8, and the height and width of the upright
-        image in the file.
+        tuple[np.ndarray, tuple[int, int]]: The image, (H, W, 3) uint8, and the height and width of
+        the upright image at full size.
 
     Raises:
-        ValueError: If there are more than max_pixels; nothing is decoded then.
-        Exception: Any exception of Pillow if the data are damaged, truncated or not an image.
+        ValueError: If the image has more than ``max_pixels`` pixels. It is not decoded then.
+        Exception: Any exception of Pillow, if the data are damaged, truncated or not an image.
     """
     with warnings.catch_warnings():
-        # Pillow warns of unusual metadata in each file that it can decode
+        # Pillow warns about unusual metadata even if it can decode the file
         warnings.simplefilter('ignore')
         with Image.open(io.BytesIO(data)) as image:
             if math.prod(image.size) > max_pixels:
@@ -118,7 +133,7 @@ def decode_image(
 
 
 def _decode_jpeg(data: bytes, size: tuple[int, int], min_size: int | None) -> np.ndarray | None:
-    """Decode faster than Pillow; None if only Pillow can tell whether the data are damaged."""
+    """Decode faster than Pillow. Return None after an error, which Pillow may be able to handle."""
     reduction = 1
     while min_size and reduction < 8 and math.sqrt(math.prod(size)) >= 2 * reduction * min_size:
         reduction *= 2

@@ -1,4 +1,4 @@
-"""From the results of a pipeline to a packed sample."""
+"""Packing of the results of a pipeline into a sample."""
 
 from mmcv.transforms import BaseTransform
 
@@ -10,23 +10,24 @@ from mmcrosscl.structures import ViewPairSample
 class PackViews(BaseTransform):
     """Pack two views and their regions for :func:`~mmcrosscl.datasets.collate_views`.
 
-    Everything except the views stays in host memory.
+    Only the views are moved to the training device. All other data stay in host memory.
 
     **Required Keys:**
 
     - img (list[np.ndarray]): Query view and key view, each (S, S, 3) uint8.
     - The regions that :class:`RegionPairs` adds.
-    - photometric (list[Plan], optional): The plan of each view for the training device.
+    - photometric (list[Plan], optional): The plan that the training device applies to each view.
 
     **Added Keys:**
 
     - inputs (list[np.ndarray]): The views.
-    - data_samples (ViewPairSample): The regions, ``photometric`` if present, and those of
-      ``meta_keys`` that are present as meta information.
+    - data_samples (ViewPairSample): The regions, ``photometric`` if present, and the meta
+      information.
 
     Args:
-        meta_keys (tuple[str, ...]): Defaults to the origin of the views. ``sample_idx`` is kept as
-            the dataset received it: it carries the seed of the random parameters.
+        meta_keys (tuple[str, ...]): Keys to store as meta information if they are present. Defaults
+            to the keys that describe the origin of the views. ``sample_idx`` is the index that the
+            dataset received. It carries the seed of the random parameters.
 
     Raises:
         InputError: If the regions are missing.

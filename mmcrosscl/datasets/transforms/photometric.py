@@ -1,8 +1,9 @@
-"""Random changes of color and sharpness, with parameters of each view's own.
+"""Random changes of color and sharpness, with independent parameters for each view.
 
-A transform turns its random parameters into a plan, a tuple of (operation, parameter).
-:func:`change_view` applies a plan here, and :class:`~mmcrosscl.models.ViewPreprocessor` applies it
-on the training device. ``OPERATIONS`` is the table of all operations: a new one needs one row.
+A transform stores its random parameters in a plan, a tuple of (operation, parameter) pairs.
+:func:`change_view` applies a plan in the data loading worker.
+:class:`~mmcrosscl.models.ViewPreprocessor` applies a plan on the training device. ``OPERATIONS`` is
+the table of all operations. A new operation needs one row.
 """
 
 import math
@@ -28,13 +29,13 @@ class Operation:
     """A photometric operation.
 
     Args:
-        on_cpu (Callable): Changes one view; see :mod:`.photometric_cpu`.
-        on_device (Callable): Changes a batch of views; see :mod:`.photometric_device`.
-            Operations with the same function are applied in one call.
-        parameter_range (Callable): The range (low, high) of the random parameter as a function of
-            the amount that a transform is given.
-        arguments (tuple[float, ...]): Further arguments of ``on_device``. Defaults to none.
-        max_amount (float): Defaults to no limit.
+        on_cpu (Callable): Function that changes one view; see :mod:`.photometric_cpu`.
+        on_device (Callable): Function that changes a batch of views; see
+            :mod:`.photometric_device`. Operations with the same function are applied in one call.
+        parameter_range (Callable): Function that returns the range (low, high) of the random
+            parameter. Its input is the amount, a setting of the transform.
+        arguments (tuple[float, ...]): Additional arguments of ``on_device``. Defaults to ().
+        max_amount (float): Maximum of the amount. Defaults to no limit.
     """
 
     on_cpu: Callable[[np.ndarray, float], np.ndarray]
@@ -60,7 +61,7 @@ OPERATIONS = dict(
     blur=Operation(
         on_cpu=cpu.gaussian_blur,
         on_device=device.gaussian_blur,
-        # the amount is the range itself
+        # the amount of blur is already a range
         parameter_range=tuple,
     ),
     brightness=Operation(
@@ -87,7 +88,7 @@ OPERATIONS = dict(
         parameter_range=_shift,
         max_amount=0.5,
     ),
-    # saturation 0
+    # the same blend as saturation, with factor 0
     grayscale=Operation(
         on_cpu=cpu.to_grayscale,
         on_device=device.blend,
@@ -105,7 +106,7 @@ def change_view(view: np.ndarray, plan: Plan) -> np.ndarray:
 
 
 class PerView(BaseTransform):
-    """Apply operations with some probability, independently for each view.
+    """Base class of transforms that change each view independently, with a given probability.
 
     **Required Keys:**
 
@@ -113,26 +114,25 @@ class PerView(BaseTransform):
 
     **Modified Keys:**
 
-    - img, unless ``on_device``.
+    - img, if ``on_device`` is False.
 
     **Added Keys:**
 
-    - photometric (list[Plan]): With ``on_device``, the plan of each view.
+    - photometric (list[Plan]), if ``on_device`` is True: The plan of each view.
 
     Args:
-        prob (float): Probability for each view.
-        on_device (bool): Only choose the plan here and leave its application to the training
-            device. The model's data preprocessor must then be
-            :class:`~mmcrosscl.models.ViewPreprocessor`.
+        prob (float): Probability that a view is changed.
+        on_device (bool): Add the plan to the results and let the training device apply it. The data
+            preprocessor of the model must be :class:`~mmcrosscl.models.ViewPreprocessor`.
 
     Raises:
-        InputError: If the probability is not within 0 to 1, or operations here follow some that
-            are left to the device.
+        InputError: If ``prob`` is not within 0 to 1, or a transform with ``on_device=False``
+            follows one with ``on_device=True``.
     """
 
     def __init__(self, prob: float, on_device: bool) -> None:
         if not 0 <= prob <= 1:
-            raise InputError(f'{type(self).__name__} has prob {prob}; give 0 to 1')
+            raise InputError(f'{type(self).__name__} has prob {prob}; set a value from 0 to 1')
         self.prob = prob
         self.on_device = on_device
 
@@ -150,8 +150,8 @@ class PerView(BaseTransform):
             return results
         if results.get('photometric'):
             raise InputError(
-                f'{type(self).__name__} follows a step with on_device=True and would be applied '
-                'before it; set on_device=True here too'
+                f'{type(self).__name__} follows a transform with on_device=True, but would be '
+                f'applied before that transform; set on_device=True in {type(self).__name__}'
             )
         views = [change_view(view, plan) for view, plan in zip(views, plans)]
         results['img'] = views if isinstance(img, list) else views[0]
@@ -160,11 +160,11 @@ class PerView(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomGaussianBlur(PerView):
-    """Gaussian blur of random strength; see :class:`PerView` for keys.
+    """Blur each view with a Gaussian of random strength. See :class:`PerView` for the keys.
 
     Args:
-        sigma_range (tuple[float, float]): Range of the standard deviation in pixels, uniform.
-            Defaults to (0.1, 2).
+        sigma_range (tuple[float, float]): Range of the standard deviation in pixels, which is
+            uniformly distributed. Defaults to (0.1, 2).
         prob (float): Defaults to 0.5.
         on_device (bool): Defaults to False.
 
@@ -181,7 +181,7 @@ class RandomGaussianBlur(PerView):
         super().__init__(prob, on_device)
         low, high = OPERATIONS['blur'].parameter_range(sigma_range)
         if not 0 < low <= high:
-            raise InputError(f'sigma_range is {(low, high)}; give 0 < low <= high')
+            raise InputError(f'sigma_range is {(low, high)}; set a range with 0 < low <= high')
         self.sigma_range = (low, high)
 
     def random_plan(self) -> Plan:
@@ -190,21 +190,23 @@ class RandomGaussianBlur(PerView):
 
 @TRANSFORMS.register_module()
 class RandomColorJitter(PerView):
-    """Brightness, contrast, saturation and hue in random order; see :class:`PerView` for keys.
+    """Change brightness, contrast, saturation and hue of each view in random order.
 
-    Factors of the first three are uniform in [max(0, 1 − x), 1 + x] for an amount x, and the shift
-    of the hue in [−x, x] turns, as in torchvision's ``ColorJitter``.
+    An amount x of brightness, contrast or saturation gives a factor that is uniformly distributed
+    in [max(0, 1 − x), 1 + x]. An amount x of hue gives a shift that is uniformly distributed in
+    [−x, x] turns. These ranges are those of torchvision's ``ColorJitter``. See :class:`PerView` for
+    the keys.
 
     Args:
-        brightness (float): Defaults to 0.4.
-        contrast (float): Defaults to 0.4.
-        saturation (float): Defaults to 0.4.
-        hue (float): At most 0.5. Defaults to 0.1.
+        brightness (float): Amount of brightness. Defaults to 0.4.
+        contrast (float): Amount of contrast. Defaults to 0.4.
+        saturation (float): Amount of saturation. Defaults to 0.4.
+        hue (float): Amount of hue, at most 0.5. Defaults to 0.1.
         prob (float): Defaults to 0.8.
         on_device (bool): Defaults to False.
 
     Raises:
-        InputError: If an amount is negative or the hue's is above 0.5.
+        InputError: If an amount is negative or ``hue`` is above 0.5.
     """
 
     def __init__(
@@ -220,7 +222,9 @@ class RandomColorJitter(PerView):
         amounts = dict(brightness=brightness, contrast=contrast, saturation=saturation, hue=hue)
         for name, amount in amounts.items():
             if not 0 <= amount <= OPERATIONS[name].max_amount:
-                raise InputError(f'{name} is {amount}; give 0 or more, and at most 0.5 for hue')
+                raise InputError(
+                    f'{name} is {amount}; set a value of at least 0, and at most 0.5 for hue'
+                )
         self.ranges = {name: OPERATIONS[name].parameter_range(x) for name, x in amounts.items()}
 
     def random_plan(self) -> Plan:
@@ -230,7 +234,7 @@ class RandomColorJitter(PerView):
 
 @TRANSFORMS.register_module()
 class RandomGrayscale(PerView):
-    """Convert to grayscale and keep three channels; see :class:`PerView` for keys.
+    """Convert each view to grayscale with three channels. See :class:`PerView` for the keys.
 
     Args:
         prob (float): Defaults to 0.2.

@@ -1,7 +1,7 @@
 """Photometric operations on one view in host memory.
 
 Every function takes an (H, W, 3) uint8 RGB view and a parameter, and returns a view of the same
-shape. Results are those of Pillow and torchvision within rounding.
+shape. Results equal those of Pillow and torchvision up to rounding.
 """
 
 import cv2
@@ -12,7 +12,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def gaussian_blur(view: np.ndarray, sigma: float) -> np.ndarray:
-    """Blur by a Gaussian with a standard deviation of ``sigma`` pixels."""
+    """Blur with a Gaussian with a standard deviation of ``sigma`` pixels."""
     return cv2.GaussianBlur(view, (0, 0), sigma)
 
 
@@ -50,6 +50,6 @@ def _luma(view: np.ndarray) -> np.ndarray:
 
 
 def _look_up(view: np.ndarray, factor: float, offset: float) -> np.ndarray:
-    # Pillow truncates blends to integer levels where it could round
+    # like Pillow, truncate blends to integer levels instead of rounding them
     table = np.clip(factor * np.arange(256) + offset, 0, 255).astype(np.uint8)
     return cv2.LUT(view, table)

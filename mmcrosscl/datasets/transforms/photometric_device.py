@@ -3,13 +3,13 @@
 Every function takes:
 
 - views (Tensor): (N, 3, S, S), RGB levels 0 to 255 in float.
-- parameters (Tensor): (N, 1 + A), on the same device; the operation's parameter for each view,
-  then the arguments from the operation's row of the table, padded with zeros.
-- largest (float): The largest of the N parameters. A function that derives a shape from it need
-  not wait for the device.
+- parameters (Tensor): (N, 1 + A), on the same device. Each row is the parameter of one view,
+  followed by the ``arguments`` of its operation in ``OPERATIONS``, padded with zeros.
+- largest (float): The largest of the N parameters. A function can derive a shape from this number
+  without waiting for the device.
 
-It returns the changed views, (N, 3, S, S), in integer levels. Results are those of the functions
-in ``photometric_cpu`` within rounding.
+Every function returns the changed views, (N, 3, S, S), with integer levels. Results equal those of
+``photometric_cpu`` up to rounding.
 """
 
 import torch
@@ -22,18 +22,19 @@ from .photometric_cpu import LUMA
 def blend(views: Tensor, parameters: Tensor, _: float) -> Tensor:
     """Blend with a gray image: ``factor · view + (1 − factor) · other``.
 
-    The two arguments weigh the view's mean gray and each pixel's own gray in ``other``.
+    ``other`` is a weighted sum of the mean gray of the view and the gray of each pixel. The two
+    arguments are the weights.
     """
     factor, mean_share, gray_share = parameters[:, :3, None, None, None].unbind(dim=1)
     gray = sum(share * channel for share, channel in zip(LUMA, views.split(1, dim=1))).round_()
     mean = gray.mean(dim=(2, 3), keepdim=True).round()
     other = mean_share * mean + gray_share * gray
-    # Pillow truncates blends to integer levels; a level that rounding left just below counts
+    # Pillow truncates blends to integer levels; 1e-3 corrects rounding errors just below a level
     return (factor * views + (1 - factor) * other + 1e-3).clamp_(0, 255).floor_()
 
 
 def gaussian_blur(views: Tensor, parameters: Tensor, largest: float) -> Tensor:
-    """Blur by a Gaussian; the parameter is the standard deviation in pixels."""
+    """Blur with a Gaussian; the parameter is the standard deviation in pixels."""
     radius = min(int(3 * largest) + 1, views.shape[-1] - 1)
     offsets = torch.arange(-radius, radius + 1, device=views.device, dtype=views.dtype)
     weights = torch.softmax(-0.5 * (offsets / parameters[:, :1]) ** 2, dim=1)
@@ -50,14 +51,14 @@ def adjust_hue(views: Tensor, parameters: Tensor, _: float) -> Tensor:
     high, low = views.amax(dim=1, keepdim=True), views.amin(dim=1, keepdim=True)
     spread = high - low
     red, green, blue = views.split(1, dim=1)
-    # value and spread stay as they are; the hue is in sixths of a turn
+    # value and spread do not change; the unit of hue is a sixth of a turn
     hue = torch.where(
         high == red,
         green - blue,
         torch.where(high == green, blue - red + 2 * spread, red - green + 4 * spread),
     ) / spread.clamp(min=1e-6)
     shifted = hue + 6 * parameters[:, :1, None, None]
-    # how far R, G and B are below the value: Smith, 1978, in one formula for the three
+    # distance of R, G and B below the value, after Smith (1978), as one formula for all three
     offsets = torch.arange(5, 0, -2, device=views.device)[:, None, None]
     sixths = (shifted + offsets) % 6
     return (high - spread * torch.minimum(sixths, 4 - sixths).clamp_(0, 1)).round_()

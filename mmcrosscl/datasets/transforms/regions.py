@@ -1,4 +1,4 @@
-"""Windows of the query view, and the same places in the key view."""
+"""Sliding windows of the query view, and their corresponding regions in the key view."""
 
 from functools import lru_cache
 
@@ -11,31 +11,33 @@ from mmcrosscl.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class RegionPairs(BaseTransform):
-    """Place sliding windows on the query view and map each to the key view.
+    """Place sliding windows on the query view and map each window to the key view.
 
-    All lengths are for views of ``base_size`` and scale with the view. A window that does not lie
-    within the query view is omitted; one whose place is not within the key view is not paired.
+    ``window`` and ``stride`` apply to views of ``base_size`` and are scaled to the size of the
+    view. A window that does not lie within the query view is omitted. A window whose region in the
+    key view does not lie within the key view is not paired.
 
     **Required Keys:**
 
-    - crops (np.ndarray): (2, 4), left, top, width, height of the query's and the key's crop.
-    - img_shape (tuple): (S, S), of both views.
+    - crops (np.ndarray): (2, 4); left, top, width, height of the query crop and of the key crop.
+    - img_shape (tuple): (S, S) of both views.
 
     **Added Keys:**
 
     - query_regions (np.ndarray): (R, 4) float32; x0, y0, x1, y1 in pixels of the query view,
       row by row.
-    - key_regions (np.ndarray): (R, 4) float32, the same places in pixels of the key view.
-    - paired (np.ndarray): (R,) bool.
+    - key_regions (np.ndarray): (R, 4) float32; the corresponding regions in pixels of the key view.
+    - paired (np.ndarray): (R,) bool; whether a region lies within both views.
 
     Args:
-        window (float): Side of a window. Defaults to 48.
-        stride (float): Step between windows. Defaults to 32.
-        grid (int): Windows per row and column. Defaults to 6.
-        base_size (float): Side of the view that the lengths are for. Defaults to 224.
+        window (float): Side of a window in pixels. Defaults to 48.
+        stride (float): Step between windows in pixels. Defaults to 32.
+        grid (int): Number of windows per row and per column. Defaults to 6.
+        base_size (float): Side in pixels of the view to which ``window`` and ``stride`` apply.
+            Defaults to 224.
 
     Raises:
-        InputError: If a length or the grid is not positive.
+        InputError: If an argument is not positive.
     """
 
     def __init__(
@@ -90,16 +92,17 @@ def windows(
 def map_boxes(
     boxes: np.ndarray, from_crop: np.ndarray, to_crop: np.ndarray, size: float
 ) -> np.ndarray:
-    """Map boxes from one view through the image to another view.
+    """Map boxes from one view to another view of the same image.
 
     Args:
         boxes (np.ndarray): (R, 4), x0, y0, x1, y1 in pixels of the first view.
         from_crop (np.ndarray): Left, top, width, height of the first view's crop in the image.
-        to_crop (np.ndarray): The second view's.
+        to_crop (np.ndarray): Left, top, width, height of the second view's crop in the image.
         size (float): Side of both views.
 
     Returns:
-        np.ndarray: (R, 4) in pixels of the second view, which may lie outside of it.
+        np.ndarray: (R, 4), x0, y0, x1, y1 in pixels of the second view. Boxes may lie outside of
+        the second view.
     """
     points = boxes.reshape(-1, 2, 2)
     image = from_crop[:2] + points * from_crop[2:] / size

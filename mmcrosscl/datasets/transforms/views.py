@@ -1,4 +1,4 @@
-"""From one image to two views."""
+"""Cropping of two views from an image."""
 
 import math
 from collections.abc import Callable
@@ -17,10 +17,11 @@ from mmcrosscl.structures import SeededIndex
 
 @TRANSFORMS.register_module()
 class TwoCrops(BaseTransform):
-    """Take the query view and the key view from an image: two independent random resized crops.
+    """Create the query view and the key view of an image by two independent random resized crops.
 
-    Area and aspect are distributed as in torchvision's ``RandomResizedCrop``: ten tries, then a
-    center crop. Both views share one random flip, before the crops.
+    Area and aspect ratio have the distribution of torchvision's ``RandomResizedCrop``, which uses a
+    center crop after ten failed attempts. The image is flipped at random before the crops, so both
+    views are flipped or neither view is.
 
     **Required Keys:**
 
@@ -34,24 +35,25 @@ class TwoCrops(BaseTransform):
     **Added Keys:**
 
     - flip (bool): Whether the image was flipped from left to right.
-    - crops (np.ndarray): (2, 4) float64; left, top, width, height in pixels of the image, flipped
-      if it was.
+    - crops (np.ndarray): (2, 4) float64; left, top, width, height in pixels of the image after the
+      flip.
 
     Attributes:
-        scale_at (Callable[[SeededIndex], int], optional): S as a function of ``sample_idx``;
-            :class:`~mmcrosscl.engine.MultiScaleHook` sets it.
+        scale_at (Callable[[SeededIndex], int], optional): Function that returns S for a
+            ``sample_idx`` and replaces ``scale``. :class:`~mmcrosscl.engine.MultiScaleHook` sets
+            this attribute.
 
     Args:
-        scale (int): S, side of both views in pixels. Defaults to 224.
-        crop_ratio_range (tuple[float, float]): Area of a crop as a share of the image's.
-            Defaults to (0.2, 1).
-        aspect_ratio_range (tuple[float, float]): Width over height of a crop.
-            Defaults to (3/4, 4/3).
-        flip_prob (float): Defaults to 0.5.
+        scale (int): S, the side of both views in pixels. Defaults to 224.
+        crop_ratio_range (tuple[float, float]): Range of the area of a crop divided by the area of
+            the image. Defaults to (0.2, 1).
+        aspect_ratio_range (tuple[float, float]): Range of the width of a crop divided by its
+            height. Defaults to (3/4, 4/3).
+        flip_prob (float): Probability of the flip. Defaults to 0.5.
 
     Raises:
-        InputError: If S is below 1, a range is empty or not positive, or the probability is not
-            within 0 to 1.
+        InputError: If ``scale`` is below 1, a range is empty or not positive, or ``flip_prob`` is
+            not within 0 to 1.
     """
 
     def __init__(
@@ -62,14 +64,14 @@ class TwoCrops(BaseTransform):
         flip_prob: float = 0.5,
     ) -> None:
         if scale < 1:
-            raise InputError(f'scale is {scale}; the side of a view must be at least 1 pixel')
+            raise InputError(f'scale is {scale}; set a value of at least 1')
         for name, (low, high) in dict(
             crop_ratio_range=crop_ratio_range, aspect_ratio_range=aspect_ratio_range
         ).items():
             if not 0 < low <= high:
-                raise InputError(f'{name} is {(low, high)}; give 0 < low <= high')
+                raise InputError(f'{name} is {(low, high)}; set a range with 0 < low <= high')
         if not 0 <= flip_prob <= 1:
-            raise InputError(f'flip_prob is {flip_prob}; give 0 to 1')
+            raise InputError(f'flip_prob is {flip_prob}; set a value from 0 to 1')
         self.scale = scale
         self.scale_at: Callable[[SeededIndex], int] | None = None
         self.crop_ratio_range = tuple(crop_ratio_range)
@@ -77,7 +79,7 @@ class TwoCrops(BaseTransform):
         self.flip_prob = flip_prob
 
     def transform(self, results: dict) -> dict:
-        # torch takes no negative strides, which mmcv's flip leaves
+        # mmcv's flip returns negative strides, which torch does not support
         img = np.ascontiguousarray(results['img'])
         scale = self.scale_at(results['sample_idx']) if self.scale_at else self.scale
         flip = bool(np.random.rand() < self.flip_prob)
@@ -98,7 +100,7 @@ class TwoCrops(BaseTransform):
 
     def random_crop(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Return left, top, width and height of a random crop of an (H, W) image, in pixels."""
-        # torchvision's rule with NumPy's generator: torch's would take a tenth of an image's time
+        # torchvision's algorithm with NumPy's generator; torch's takes 10 % of the time per image
         low, high = (math.log(aspect) for aspect in self.aspect_ratio_range)
         for _ in range(10):
             area = height * width * np.random.uniform(*self.crop_ratio_range)
@@ -106,7 +108,7 @@ class TwoCrops(BaseTransform):
             w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if 0 < w <= width and 0 < h <= height:
                 return np.random.randint(width - w + 1), np.random.randint(height - h + 1), w, h
-        # the largest center crop of an aspect within the range
+        # the largest center crop whose aspect ratio is within the range
         aspect = min(max(width / height, self.aspect_ratio_range[0]), self.aspect_ratio_range[1])
         w, h = min(width, round(height * aspect)), min(height, round(width / aspect))
         return (width - w) // 2, (height - h) // 2, w, h
@@ -119,7 +121,7 @@ class TwoCrops(BaseTransform):
 
 
 def resized_crop(img: np.ndarray, crop: tuple[int, int, int, int], size: int) -> np.ndarray:
-    """Crop an image and resize the crop, bilinear and antialiased.
+    """Crop an image and resize the crop by bilinear interpolation with antialiasing.
 
     Args:
         img (np.ndarray): (H, W, C) uint8.
@@ -127,10 +129,11 @@ def resized_crop(img: np.ndarray, crop: tuple[int, int, int, int], size: int) ->
         size (int): Side of the result.
 
     Returns:
-        np.ndarray: (size, size, C) uint8, the result of Pillow's bilinear resize within rounding.
+        np.ndarray: (size, size, C) uint8. It equals the result of Pillow's bilinear resize up to
+        rounding.
     """
     left, top, width, height = crop
-    # with the strides of a channels-last map: torch would otherwise work plane by plane
+    # channels-last strides; torch resizes contiguous tensors slowly, one channel after the other
     cut = torch.from_numpy(img)[None, top : top + height, left : left + width].permute(0, 3, 1, 2)
     view: Tensor = interpolate(cut, size=(size, size), mode='bilinear', antialias=True)
     return view[0].permute(1, 2, 0).numpy()

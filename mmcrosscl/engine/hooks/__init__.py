@@ -1,4 +1,4 @@
-"""Hooks around the training iterations."""
+"""Hooks of the training loop."""
 
 from .multi_scale_hook import MultiScaleHook
 from .pretrained_hook import PretrainedHook

@@ -1,4 +1,4 @@
-"""Changes the size of the views during pre-training."""
+"""Hook that changes the size of the views during pre-training."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,23 +15,31 @@ from mmcrosscl.registry import HOOKS
 
 @HOOKS.register_module()
 class MultiScaleHook(Hook):
-    """Choose the side of the views at random every 1 % of the epochs, or of the iterations.
+    """Chooses a random size of the views for every 1 % of the epochs or iterations.
 
-    The choice is a function of the sampler's seed and the position of an image in the order. All
-    ranks therefore agree, a resumed run makes the same choices, and worker processes know them in
-    advance. With fewer than 100 epochs, each epoch has its own choice.
+    An epoch-based loop counts epochs, and an iteration-based loop counts iterations. With fewer
+    than 100 epochs, each epoch has its own size.
+
+    The size is a function of the sampler's seed and of the epoch or iteration. All ranks therefore
+    use the same size, a resumed run uses the same sizes as an uninterrupted run, and worker
+    processes know the size in advance.
 
     Args:
-        scales (Sequence[int]): Sides to choose from, in pixels. Defaults to (224, 384, 480).
+        scales (Sequence[int]): Side lengths of the views to choose from, in pixels. Defaults to
+            (224, 384, 480).
 
     Raises:
-        InputError: If there is no scale; before training, if the pipeline has no
-            :class:`TwoCrops` or the sampler gives no :class:`SeededIndex`.
+        InputError: If ``scales`` is empty or contains a value below 1. Before training, if the
+            pipeline has no :class:`TwoCrops`, or if the sampler does not yield
+            :class:`SeededIndex`.
     """
 
     def __init__(self, scales: Sequence[int] = (224, 384, 480)) -> None:
         if not scales or min(scales) < 1:
-            raise InputError(f'scales are {scales}; give at least one size above 0')
+            raise InputError(
+                f'expected one or more scales above 0, but got {scales}; set scales to sizes in '
+                'pixels, such as (224, 384, 480)'
+            )
         self.scales = tuple(scales)
         self._size: int | None = None
 
@@ -40,15 +48,16 @@ class MultiScaleHook(Hook):
         crops = list(two_crops(loader.dataset))
         if not crops:
             raise InputError(
-                'MultiScaleHook finds no mmcrosscl.TwoCrops in the pipeline of the training '
-                'dataset; add it or take the hook out of custom_hooks'
+                'MultiScaleHook needs mmcrosscl.TwoCrops in the pipeline of the training dataset; '
+                'add mmcrosscl.TwoCrops, or remove MultiScaleHook from custom_hooks'
             )
         by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
         wanted = SeededSampler if by_epoch else SeededInfiniteSampler
         if not isinstance(loader.sampler, wanted):
             raise InputError(
-                f'MultiScaleHook needs the indices that mmcrosscl.{wanted.__name__} gives; set '
-                'train_dataloader.sampler to it or take the hook out of custom_hooks'
+                f'MultiScaleHook needs the sampler mmcrosscl.{wanted.__name__}; set '
+                'train_dataloader.sampler.type to this sampler, or remove MultiScaleHook from '
+                'custom_hooks'
             )
         if by_epoch:
             schedule = ScaleSchedule(self.scales, runner.max_epochs)
@@ -74,13 +83,13 @@ class MultiScaleHook(Hook):
 
 @dataclass(frozen=True)
 class ScaleSchedule:
-    """The side of the views as a function of an index.
+    """Size of the views as a function of an index.
 
     Attributes:
-        scales: Sides to choose from, in pixels.
-        length: Epochs or iterations of the run.
-        images: Images in an iteration, over all ranks; None if epochs are counted.
-        first: An iteration, and the position in the order at which it began.
+        scales: Side lengths to choose from, in pixels.
+        length: Number of epochs or iterations of the run.
+        images: Number of images per iteration, summed over all ranks. None if epochs are counted.
+        first: An iteration, and the position in the order of images at its start.
     """
 
     scales: tuple[int, ...]
@@ -97,7 +106,7 @@ class ScaleSchedule:
 
 
 def two_crops(dataset) -> Iterator[TwoCrops]:
-    """Yield the :class:`TwoCrops` in the pipelines of a dataset and of those that it wraps."""
+    """Yield each :class:`TwoCrops` in the pipelines of a dataset and of the datasets it wraps."""
     for transform in getattr(getattr(dataset, 'pipeline', None), 'transforms', ()):
         if isinstance(transform, TwoCrops):
             yield transform

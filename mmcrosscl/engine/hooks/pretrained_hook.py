@@ -1,31 +1,39 @@
-"""Starts a detector or classifier from a pre-training checkpoint."""
-
-import re
+"""Initialization of a detector or classifier from a pre-training checkpoint."""
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from mmcrosscl.checkpoints import Conversion, convert_for_model, read_checkpoint
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import HOOKS
 
 MISSING = object()
+# initialization of MMDetection's and MMPretrain's ResNet
+RANDOM = [
+    dict(type='Kaiming', layer='Conv2d'),
+    dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
+]
 
 
 @HOOKS.register_module()
 class PretrainedHook(Hook):
-    """Loads the backbone and the FPN from the checkpoint that the config calls ``pretrained``.
+    """Load the backbone and the FPN from the checkpoint in the setting ``pretrained``.
 
-    ``pretrained`` is a top-level setting, as ``load_from`` is; None is a random start. Every format
-    that :func:`mmcrosscl.checkpoints.identify` detects is accepted.
+    ``pretrained`` is a top-level setting like ``load_from``. None keeps random weights. Every
+    format that :func:`mmcrosscl.checkpoints.identify` detects is accepted.
 
     The checkpoint is loaded before training, or before testing if the config has no training. It is
     not loaded if the run resumes or starts from ``load_from``.
+
+    A backbone that the config initializes from another checkpoint, by ``init_cfg`` of type
+    'Pretrained', is initialized at random instead, so that nothing is downloaded to be replaced.
+    The hook warns of a backbone that is frozen in part: the recipe trains every layer.
     """
 
-    # before EMAHook, which begins with a copy of the model
+    # before EMAHook, which copies the model
     priority = 'VERY_HIGH'
 
     def __init__(self) -> None:
@@ -35,6 +43,19 @@ class PretrainedHook(Hook):
         """Note that the run resumes or starts from ``load_from``."""
         self._loaded = True
 
+    def before_run(self, runner: Runner) -> None:
+        """Replace a 'Pretrained' ``init_cfg`` of the backbone by a random initialization."""
+        # a model without a backbone is an error in before_train
+        backbone = getattr(_model(runner), 'backbone', None)
+        init_cfg = getattr(backbone, 'init_cfg', None)
+        if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
+            return
+        if runner.cfg.get('load_from') is None or runner.cfg.get('resume'):
+            backbone.init_cfg = RANDOM
+            runner.logger.info(
+                f'pretrained: the init_cfg of the backbone ({init_cfg["checkpoint"]}) is not used'
+            )
+
     def before_train(self, runner: Runner) -> None:
         """Load the checkpoint, unless the runner has loaded another one.
 
@@ -43,22 +64,24 @@ class PretrainedHook(Hook):
                 fit the model.
         """
         if self._loaded:
-            runner.logger.info('pretrained: not loaded, since another checkpoint was')
+            runner.logger.info('pretrained: not loaded, because the run loaded another checkpoint')
             return
         path = runner.cfg.get('pretrained', MISSING)
         if path is MISSING:
             raise InputError(
-                'the config has no setting `pretrained`; set it to a checkpoint, or to None for a '
-                'random start'
+                'the config has no setting `pretrained`; set it to a checkpoint, or to None for '
+                'random weights'
             )
         if path is None:
-            runner.logger.info('pretrained: None, a random start')
+            runner.logger.info('pretrained: None, the weights are random')
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = _model(runner)
         checkpoint = read_checkpoint(path, runner.cfg.get('trust_checkpoints', False))
         conversion = convert_for_model(checkpoint, model)
         model.load_state_dict(conversion.state_dict, strict=False)
         self._report(runner, path, conversion)
+        if runner.cfg.get('train_cfg') is not None:
+            self._check_training(runner)
 
     def before_test(self, runner: Runner) -> None:
         """Load the checkpoint if nothing is trained, as for nearest neighbors."""
@@ -67,11 +90,39 @@ class PretrainedHook(Hook):
 
     @master_only
     def _report(self, runner: Runner, path: str, conversion: Conversion) -> None:
-        names = [name for name, _ in runner.model.named_parameters()]
-        rest = [n.removeprefix('module.') for n in names]
-        rest = [name for name in rest if name not in conversion.state_dict]
-        parts = dict.fromkeys(re.match(r'[^.]+(?:\.[^.]+(?:\.\d+)?)?', n).group() for n in rest)
+        loaded = conversion.state_dict
+        names = [name for name, _ in _model(runner).named_parameters()]
+        random = [name for name in names if name not in loaded]
+        parts = dict.fromkeys(name.partition('.')[0] for name in random)
+        # a module can have loaded weights too, such as those of some pyramid levels
+        begun = {name.partition('.')[0] for name in names if name in loaded}
+        described = [f'part of {part}' if part in begun else part for part in parts]
         runner.logger.info(
-            f'pretrained: {path}, {conversion.kind}\n{conversion.table()}\n'
-            f'starts at random: {", ".join(parts) or "nothing"}'
+            f'pretrained: {path}, {conversion.kind}; {len(loaded)} tensors are loaded, and random '
+            f'weights remain in {", ".join(described) or "no module"}'
         )
+        runner.logger.info(
+            f'{conversion.table()}\nrandom weights: {", ".join(random) or "none"}',
+            extra=dict(file_only=True),
+        )
+
+    @master_only
+    def _check_training(self, runner: Runner) -> None:
+        backbone = _model(runner).backbone
+        settings = dict(
+            frozen_stages=getattr(backbone, 'frozen_stages', -1),
+            norm_eval=getattr(backbone, 'norm_eval', False),
+        )
+        # a backbone without any training is that of a linear classifier
+        trained = any(parameter.requires_grad for parameter in backbone.parameters())
+        if trained and (settings['frozen_stages'] >= 0 or settings['norm_eval']):
+            found = ', '.join(f'{name}={value}' for name, value in settings.items())
+            runner.logger.warning(
+                f'The backbone has {found}: a part of the pre-trained weights or batch-norm '
+                'statistics stays fixed. To train every layer, as in the published recipe, set '
+                'model.backbone.frozen_stages=-1 and model.backbone.norm_eval=False.'
+            )
+
+
+def _model(runner: Runner) -> nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model

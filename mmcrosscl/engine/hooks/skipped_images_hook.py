@@ -1,4 +1,4 @@
-"""Lists the image files that could not be read, and stops above a share of them."""
+"""Hook that lists unreadable image files, and stops training if their share is too high."""
 
 import os
 from pathlib import Path
@@ -10,27 +10,28 @@ from mmengine.runner import Runner
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import HOOKS
 
-# so many images must have been seen before a share of them says something
+# number of images to see before the share of unreadable images is checked
 ENOUGH = 100
-# what would end a line or a column
+# maps control characters, which could end a line or a column of the list, to escape sequences
 UNPRINTABLE = {number: f'\\x{number:02x}' for number in (*range(32), 127, 0x85, 0x2028, 0x2029)}
 
 
 @HOOKS.register_module()
 class SkippedImagesHook(Hook):
-    """Log each unreadable image file once, with the reason, and stop above a share of them.
+    """Logs each unreadable image file once, and stops training if their share is too high.
 
-    Reads the ``skipped_images`` that :class:`~mmcrosscl.datasets.UnlabeledDataset` attaches to data
-    samples, and gathers them from all ranks. ``broken_images.txt`` in the work dir lists the files,
-    one per line: path, tab, reason. Files that it listed before a resume are not logged again.
+    The hook reads the ``skipped_images`` that :class:`~mmcrosscl.datasets.UnlabeledDataset`
+    attaches to data samples, and gathers them from all ranks. ``broken_images.txt`` in the work dir
+    lists the files, one per line: path, tab, reason. A resumed run does not log the files that are
+    already in this list.
 
     Args:
-        interval (int): Iterations between two checks. Defaults to 50.
-        limit (float): Share of unreadable images among those seen so far, above 0 and at most 1,
-            above which training stops. Defaults to 0.1.
+        interval (int): Number of iterations between two checks. Defaults to 50.
+        limit (float): Largest allowed share of unreadable images among the images seen so far,
+            above 0 and at most 1. Training stops above this share. Defaults to 0.1.
 
     Raises:
-        InputError: If the limit is out of range; in training, if it is exceeded.
+        InputError: If ``limit`` is out of range. During training, if the share exceeds ``limit``.
     """
 
     priority = 'BELOW_NORMAL'
@@ -38,8 +39,8 @@ class SkippedImagesHook(Hook):
     def __init__(self, interval: int = 50, limit: float = 0.1) -> None:
         if not 0 < limit <= 1:
             raise InputError(
-                f'limit is {limit}; give the largest share of unreadable images, above 0 and at '
-                'most 1, such as 0.1'
+                f'expected a limit above 0 and at most 1, but got {limit}; set limit to the '
+                'largest allowed share of unreadable images, such as 0.1'
             )
         self.interval = interval
         self.limit = limit
@@ -55,7 +56,7 @@ class SkippedImagesHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
     ) -> None:
-        # other datasets may have other batches
+        # batches of other datasets may have no data samples
         samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
         for sample in samples or ():
             self._reasons.update(sample.get('skipped_images', ()))
@@ -74,7 +75,7 @@ class SkippedImagesHook(Hook):
         lines = []
         for reasons in all_gather_object(self._reasons):
             for path, reason in reasons.items():
-                # a name need not be text, and may have a tab or a line in it
+                # a file name may contain invalid UTF-8, tabs and line breaks
                 path, reason = _one_line(path), _one_line(reason)
                 if path not in self._named:
                     self._named.add(path)
@@ -94,8 +95,8 @@ class SkippedImagesHook(Hook):
         if seen >= min(ENOUGH, images) and len(self._named) > self.limit * seen:
             raise InputError(
                 f'{len(self._named)} of the {seen} images seen so far are unreadable, more than '
-                f'the limit of {self.limit:.0%}; {self._list} lists them: fix or remove them, or '
-                'raise default_hooks.skipped_images.limit'
+                f'the limit of {self.limit:.0%}; fix or remove the files listed in {self._list}, '
+                'or increase default_hooks.skipped_images.limit'
             )
 
 

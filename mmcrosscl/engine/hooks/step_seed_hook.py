@@ -1,4 +1,4 @@
-"""Seeds the randomness of the model in each step."""
+"""Hook that seeds torch before each training iteration."""
 
 import numpy as np
 import torch
@@ -10,9 +10,10 @@ from mmcrosscl.registry import HOOKS
 
 @HOOKS.register_module()
 class StepSeedHook(Hook):
-    """Seed torch before each iteration with the run's seed, the iteration and the rank.
+    """Seeds torch before each iteration from the run's seed, the iteration and the rank.
 
-    Drop path and dropout are then functions of the iteration, and checkpoints need no random state.
+    The randomness of the model, such as drop path and dropout, is therefore a function of the
+    iteration, and checkpoints do not need to store random states.
     """
 
     def before_train_iter(
@@ -22,5 +23,5 @@ class StepSeedHook(Hook):
 
 
 def step_seed(seed: int, iteration: int, rank: int) -> int:
-    """Return the seed of a step on a rank."""
+    """Return the seed of an iteration on a rank."""
     return int(np.random.SeedSequence((seed, iteration, rank)).generate_state(1, np.uint64)[0])

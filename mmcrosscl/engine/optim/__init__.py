@@ -1,4 +1,4 @@
-"""Precision, NaN/Inf steps, and their replay."""
+"""Optimizer wrappers, and the detection and replay of NaN/Inf steps."""
 
 from .bfloat16_optim_wrapper import BFloat16OptimWrapper
 from .finite_optim_wrapper import FiniteOptimWrapper

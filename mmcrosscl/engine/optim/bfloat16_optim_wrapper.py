@@ -1,4 +1,4 @@
-"""Mixed precision in bfloat16, on any device."""
+"""Optimizer wrapper for mixed precision in bfloat16."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,18 +13,19 @@ from .finite_optim_wrapper import FiniteOptimWrapper
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(FiniteOptimWrapper):
-    """Runs the forward pass under ``torch.autocast`` in bfloat16.
+    """Runs the forward pass in bfloat16 under ``torch.autocast``, on CPUs and GPUs.
 
-    MMEngine's ``AmpOptimWrapper`` refuses CPUs. It also scales the loss, which bfloat16 does not
-    need, since it has the range of float32. Weights, gradients and CrossCL's losses are float32.
+    MMEngine's ``AmpOptimWrapper`` does not support CPUs. It also scales the loss, which is not
+    necessary in bfloat16, because bfloat16 has the range of float32. Weights, gradients and the
+    losses of CrossCL are float32.
 
     Args:
-        **kwargs: Those of :class:`FiniteOptimWrapper`.
+        **kwargs: Arguments of :class:`FiniteOptimWrapper`.
     """
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast within; gradients accumulate as in the base class."""
+        """Enable autocast within the block; gradients accumulate as in the base class."""
         device = next(model.parameters()).device.type
         with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16):
             yield

@@ -1,4 +1,4 @@
-"""Skips updates with NaN/Inf gradients."""
+"""Optimizer wrapper that skips updates with NaN/Inf gradients."""
 
 import torch
 from mmengine.optim import OptimWrapper
@@ -10,14 +10,15 @@ from mmcrosscl.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class FiniteOptimWrapper(OptimWrapper):
-    """MMEngine's ``OptimWrapper``, which skips updates that would set weights to NaN/Inf.
+    """An ``OptimWrapper`` of MMEngine that skips updates with a NaN/Inf loss or gradient.
 
-    A NaN/Inf loss gives NaN gradients on all ranks at once, since gradients are summed over them.
-    All ranks therefore skip the same update without communication. A fused optimizer skips it on
-    its device, as it does for torch's ``GradScaler``, without a host-device sync.
+    Such an update would set weights to NaN/Inf. Gradients are reduced over all ranks, so a NaN/Inf
+    loss on one rank causes NaN gradients on all ranks. All ranks therefore skip the same update
+    without additional communication. A fused optimizer skips the update on its device without a
+    host-device synchronization, as it does for torch's ``GradScaler``.
 
     Args:
-        **kwargs: Those of :class:`mmengine.optim.OptimWrapper`.
+        **kwargs: Arguments of :class:`mmengine.optim.OptimWrapper`.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -26,11 +27,11 @@ class FiniteOptimWrapper(OptimWrapper):
 
     @property
     def skipped(self) -> bool:
-        """Whether the last update was skipped; waits for a GPU that has not come that far."""
+        """Whether the last update was skipped. Waits until the GPU has computed the gradients."""
         return self._bad is not None and bool(self._bad)
 
     def backward(self, loss: Tensor, **kwargs) -> None:
-        """Backpropagate the loss; NaN in its place if it is NaN/Inf."""
+        """Backpropagate the loss, or NaN if the loss is NaN/Inf."""
         super().backward(loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan), **kwargs)
 
     def step(self, **kwargs) -> None:
@@ -38,9 +39,10 @@ class FiniteOptimWrapper(OptimWrapper):
         groups = self.optimizer.param_groups
         gradients = [p.grad for group in groups for p in group['params'] if p.grad is not None]
         self._bad = ~get_total_norm(gradients).isfinite()
-        # The first update makes the moments; a fused one that is skipped leaves them unset.
+        # The first update creates the optimizer's state. If a fused optimizer skipped this update,
+        # the state would stay uninitialized.
         if self.optimizer.state and all(group.get('fused') for group in groups):
-            # torch's fused optimizers read this attribute, which GradScaler sets.
+            # Fused optimizers of torch read `found_inf`, which GradScaler also sets.
             self.optimizer.found_inf = self._bad.float()
             super().step(**kwargs)
             del self.optimizer.found_inf

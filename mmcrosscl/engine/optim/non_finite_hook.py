@@ -1,4 +1,4 @@
-"""Counts NaN/Inf steps, restores what they touched, and stops after several of them."""
+"""Hook that counts NaN/Inf steps, restores batch-norm statistics, and stops at a limit."""
 
 import json
 import math
@@ -20,24 +20,26 @@ from mmcrosscl.structures import ViewPairSample
 
 @HOOKS.register_module()
 class NonFiniteHook(Hook):
-    """Count the updates that are skipped for a NaN/Inf loss or gradient, and stop at a limit.
+    """Counts the updates that are skipped because of NaN/Inf, and stops training at a limit.
 
-    :class:`FiniteOptimWrapper` and, in float16, MMEngine's ``AmpOptimWrapper`` skip the update.
-    This hook restores the running statistics of batch norm, and the queue takes no NaN/Inf key.
-    The weights therefore stay as they were, and no checkpoint contains NaN/Inf.
+    :class:`FiniteOptimWrapper` and, in float16, MMEngine's ``AmpOptimWrapper`` skip an update with
+    a NaN/Inf loss or gradient. This hook then restores the running statistics of batch norm, and
+    the queue rejects NaN/Inf keys. A skipped update therefore changes no trained weight, and no
+    checkpoint contains NaN/Inf. With other optimizer wrappers, the hook has no effect.
 
-    At the limit, each rank writes the first batch of the series to the work dir:
-    ``non_finite_iter_<n>_rank_<r>.pth`` for `mmcrosscl replay`, and a ``.json`` file with image
-    paths, crops, regions and seeds. For a detector's batch the message names the paths instead.
-    With other optimizer wrappers the hook does nothing.
+    At the limit, each rank writes the batch of the first of these consecutive updates to the work
+    dir: ``non_finite_iter_<n>_rank_<r>.pth`` for `mmcrosscl replay`, and a ``.json`` file with
+    image paths, crops, regions and seeds. For a batch of a detector, the error message lists the
+    image paths instead.
 
     Args:
-        limit (int): Consecutive skipped updates that end training. In float16 they do so only if
-            the loss itself is NaN/Inf or its scale is down to 1, since skipped updates are how too
-            large a scale is reduced. Defaults to 3.
+        limit (int): Number of consecutive skipped updates at which training stops. In float16,
+            training stops only if the loss itself is NaN/Inf or the loss scale is at most 1,
+            because an update is also skipped to reduce a loss scale that is too large. Defaults
+            to 3.
 
     Raises:
-        NonFiniteError: In training, at the limit.
+        NonFiniteError: During training, at the limit.
     """
 
     def __init__(self, limit: int = 3) -> None:
@@ -49,7 +51,7 @@ class NonFiniteHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        # the norms with running statistics, whatever their class
+        # normalization layers with running statistics, of any class
         norms = [m for m in model.modules() if isinstance(getattr(m, 'running_mean', None), Tensor)]
         self._statistics: list[Tensor] = [b for norm in norms for b in norm.buffers(recurse=False)]
         self._before = [buffer.clone() for buffer in self._statistics]
@@ -69,11 +71,11 @@ class NonFiniteHook(Hook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
-        # gradients that are still being added up are judged with the update
+        # accumulated gradients are checked only in the iteration that updates the weights
         self._between_updates = runner.optim_wrapper.should_update()
         if not self._between_updates:
             return
-        skipped, hopeless = self._judge(runner.optim_wrapper, outputs or {})
+        skipped, may_stop = self._judge(runner.optim_wrapper, outputs or {})
         if not skipped:
             self.in_a_row, self._first = 0, None
             return
@@ -84,29 +86,29 @@ class NonFiniteHook(Hook):
         if self._first is None:
             self._first = dict(iter=runner.iter, epoch=runner.epoch), data_batch
         runner.logger.warning(
-            f'NaN/Inf loss or gradient in iteration {runner.iter + 1}: the update is skipped, '
-            f'{self.in_a_row} consecutive, {self.total} in total.'
+            f'NaN/Inf loss or gradient in iteration {runner.iter + 1}: the update is skipped '
+            f'({self.in_a_row} consecutive, {self.total} in total).'
         )
-        if hopeless and self.in_a_row >= self.limit:
+        if may_stop and self.in_a_row >= self.limit:
             meta, batch = self._first
             samples = list(batch.get('data_samples') or []) if isinstance(batch, dict) else []
             if samples and all(isinstance(sample, ViewPairSample) for sample in samples):
                 path = self._write(runner, meta, batch['inputs'], samples)
-                look = f'inspect it with: mmcrosscl replay CONFIG {path}'
+                hint = f'inspect the first of them with: mmcrosscl replay CONFIG {path}'
             else:
                 images = [str(sample.get('img_path')) for sample in samples if 'img_path' in sample]
-                look = f'the first batch was {", ".join(images) or "one without paths"}'
+                hint = f'the first batch contains {", ".join(images) or "no image paths"}'
             raise NonFiniteError(
-                f'losses or gradients were NaN/Inf in {self.in_a_row} consecutive steps; {look}; '
+                f'losses or gradients were NaN/Inf in {self.in_a_row} consecutive steps; {hint}; '
                 'fix the cause and rerun with --resume'
             )
 
     def after_train(self, runner: Runner) -> None:
         if self.total:
-            runner.logger.warning(f'{self.total} updates were skipped in total; see above.')
+            runner.logger.warning(f'{self.total} updates were skipped in total because of NaN/Inf.')
 
     def _judge(self, wrapper: OptimWrapper, outputs: dict) -> tuple[bool, bool]:
-        """Return whether the update was skipped, and whether the next one will be too."""
+        """Return whether the update was skipped, and whether training may stop because of it."""
         if not isinstance(wrapper, AmpOptimWrapper):
             return getattr(wrapper, 'skipped', False), True
         scale = wrapper.loss_scaler.get_scale()

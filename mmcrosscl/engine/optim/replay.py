@@ -1,4 +1,4 @@
-"""Reruns a training step that was NaN/Inf, and finds the first module with such an output."""
+"""Replay of a NaN/Inf training step, which finds the first module with a NaN/Inf output."""
 
 from pathlib import Path
 
@@ -15,26 +15,28 @@ from mmcrosscl.structures import ViewPairSample
 
 
 def replay(cfg: Config, path: str | Path) -> str:
-    """Run forward and backward of the step that :class:`NonFiniteHook` wrote, on the CPU.
+    """Rerun the forward and backward pass of a NaN/Inf step on the CPU.
 
-    The file has the negatives of its own rank only; they replace those of other ranks.
-    ``AmpOptimWrapper`` needs a GPU; its step is run in float32.
+    The file contains the negatives of one rank. In the replay, these negatives replace the
+    negatives of the other ranks. A step of ``AmpOptimWrapper`` is rerun in float32, because float16
+    needs a GPU.
 
     Args:
-        cfg (Config): The run's config.
-        path (str | Path): The ``.pth`` file that the hook wrote.
+        cfg (Config): The config of the run.
+        path (str | Path): The ``.pth`` file that :class:`NonFiniteHook` wrote.
 
     Returns:
-        str: A text with the images, the losses, the first module whose output is NaN/Inf, and the
-        weights whose gradients are.
+        str: Text with the images, the losses, the first module with a NaN/Inf output, and the
+        weights with NaN/Inf gradients.
 
     Raises:
-        InputError: If the file is not one of these, or its weights do not fit the config's model.
+        InputError: If :class:`NonFiniteHook` did not write the file, or if the weights in the file
+            do not fit the config's model.
     """
     record = read_checkpoint(path, cfg.get('trust_checkpoints', False))
     if missing := {'meta', 'state_dict', 'inputs', 'samples'} - record.keys():
         raise InputError(
-            f'{path} has no {", ".join(sorted(missing))}; name a non_finite_iter_*.pth file'
+            f'{path} has no {", ".join(sorted(missing))}; pass a non_finite_iter_*.pth file'
         )
     settings = cfg.optim_wrapper
     kind = component_class(OPTIM_WRAPPERS, settings.get('type', 'OptimWrapper'))
@@ -47,13 +49,13 @@ def replay(cfg: Config, path: str | Path) -> str:
         model.load_state_dict(record['state_dict'])
     except RuntimeError as error:
         raise InputError(
-            f"{path} has other weights than the config's model; name the config of its run, with "
-            'its --cfg-options'
+            f"the weights in {path} do not fit the config's model; pass the config and the "
+            '--cfg-options of the run that wrote this file'
         ) from error
     model.train()
-    blame: list[str] = []
+    bad_modules: list[str] = []
     for name, module in model.named_modules():
-        module.register_forward_hook(_watch(name or type(model).__name__, blame))
+        module.register_forward_hook(_watch(name or type(model).__name__, bad_modules))
     samples = [ViewPairSample.from_record(fields) for fields in record['samples']]
     data = dict(inputs=record['inputs'], data_samples=samples)
     torch.manual_seed(record['meta']['seed'])
@@ -62,19 +64,19 @@ def replay(cfg: Config, path: str | Path) -> str:
         losses = model(**data, mode='loss')
     total, values = model.parse_losses(losses)
     wrapper.backward(total)
-    return '\n'.join([*_images(record), *_findings(model, values, blame)])
+    return '\n'.join([*_images(record), *_findings(model, values, bad_modules)])
 
 
-def _watch(name: str, blame: list[str]):
-    def look(module: nn.Module, args: tuple, output: object) -> None:
+def _watch(name: str, bad_modules: list[str]):
+    def check(module: nn.Module, args: tuple, output: object) -> None:
         outputs = output.values() if isinstance(output, dict) else output
         outputs = [outputs] if isinstance(outputs, Tensor) else outputs
         if not isinstance(outputs, list | tuple | type({}.values())):
             return
         if any(isinstance(x, Tensor) and not x.isfinite().all() for x in outputs):
-            blame.append(name)
+            bad_modules.append(name)
 
-    return look
+    return check
 
 
 def _images(record: dict) -> list[str]:
@@ -86,9 +88,9 @@ def _images(record: dict) -> list[str]:
     return lines
 
 
-def _findings(model: nn.Module, values: dict[str, Tensor], blame: list[str]) -> list[str]:
-    lines = [f'{name}: {float(value):.6g}' for name, value in values.items()]
-    lines.append(f'first NaN/Inf output: {blame[0] if blame else "none"}')
+def _findings(model: nn.Module, values: dict[str, Tensor], bad_modules: list[str]) -> list[str]:
+    lines = [f'{name}: {float(value.detach()):.6g}' for name, value in values.items()]
+    lines.append(f'first NaN/Inf output: {bad_modules[0] if bad_modules else "none"}')
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     bad = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
     shown = ', '.join(bad[:3]) + (' …' if len(bad) > 3 else '')

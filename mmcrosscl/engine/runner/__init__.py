@@ -1,15 +1,17 @@
-"""Training loops, checkpoints, resume and preemption."""
+"""Runner and training loops, with checkpoints, resuming and preemption."""
 
 from .checkpoint_hook import SafeCheckpointHook
 from .defaults import DEFAULT_HOOKS
 from .loops import ResumableEpochLoop, ResumableIterLoop
 from .preemption_hook import PreemptionHook
+from .progress_hook import ProgressHook
 from .resumable_runner import ResumableRunner
 from .resume_hook import ResumeHook
 
 __all__ = [
     'DEFAULT_HOOKS',
     'PreemptionHook',
+    'ProgressHook',
     'ResumableEpochLoop',
     'ResumableIterLoop',
     'ResumableRunner',

@@ -1,4 +1,4 @@
-"""Which checkpoints a run has, which of them are intact, and which belong to this run."""
+"""Search for the checkpoints of a run that are intact and that this run has saved."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmcrosscl.checkpoints import atomic_write, verify_checksums
 from mmcrosscl.errors import DamagedCheckpointError, InputError
 
-# how often torchrun and Slurm restarted a run, and the name that they give to all attempts
+# maps the variable for the number of restarts to the variable for the id of all attempts
 LAUNCHES = {
     'TORCHELASTIC_RESTART_COUNT': 'TORCHELASTIC_RUN_ID',
     'SLURM_RESTART_COUNT': 'SLURM_JOB_ID',
@@ -21,7 +21,10 @@ LAUNCHES = {
 
 
 def checkpoint_place(runner: Runner) -> tuple[Path, str]:
-    """Return the folder of a run's checkpoints and the template of their names, before training."""
+    """Return the folder of a run's checkpoints and the template of their file names.
+
+    Must be called before training starts, because MMEngine then changes the hook's ``out_dir``.
+    """
     work_dir = Path(runner.work_dir)
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook):
@@ -33,14 +36,15 @@ def checkpoint_place(runner: Runner) -> tuple[Path, str]:
 
 
 def list_checkpoints(work_dir: Path, folder: Path, template: str) -> list[Path]:
-    """Return the checkpoints of a folder, newest first.
+    """Return the checkpoints in a folder, newest first.
 
-    Those of an earlier run in the same folder, which may have higher numbers, come last.
+    The checkpoints of an earlier run in the same folder come last, even if their numbers are
+    higher.
 
     Args:
-        work_dir (Path): Where MMEngine's ``last_checkpoint`` is.
-        folder (Path): Where the checkpoints are.
-        template (str): Of their names, such as ``epoch_{}.pth``.
+        work_dir (Path): Folder of MMEngine's file ``last_checkpoint``.
+        folder (Path): Folder of the checkpoints.
+        template (str): Template of the file names, such as ``epoch_{}.pth``.
     """
     before, after = map(re.escape, template.split('{}'))
     numbers = {
@@ -55,10 +59,10 @@ def list_checkpoints(work_dir: Path, folder: Path, template: str) -> list[Path]:
     found.sort(reverse=True)
     ordered = [path for *_, path in found]
     note = work_dir / 'last_checkpoint'
-    # only the name counts: the path in this file may lead anywhere
+    # only the file name is used, because the path in `last_checkpoint` may be outside the folder
     last = folder / Path(note.read_text(errors='replace').strip()).name if note.is_file() else None
     if last in ordered:
-        # A checkpoint saved after that one is newer, even if its note was never written.
+        # A checkpoint saved after `last` is newer, even if the run ended before it wrote the note.
         written = last.stat().st_mtime_ns
         higher = ordered[: ordered.index(last)]
         earlier = [path for path in higher if path.stat().st_mtime_ns < written]
@@ -67,10 +71,10 @@ def list_checkpoints(work_dir: Path, folder: Path, template: str) -> list[Path]:
 
 
 def newest_intact(paths: Iterable[Path], logger: MMLogger) -> Path | None:
-    """Return the first path whose checksums are right, or None if there are no paths.
+    """Return the first path whose checksums are correct, or None if there are no paths.
 
     Raises:
-        InputError: If all of them are damaged.
+        InputError: If all checkpoints are damaged.
     """
     paths = list(paths)
     for path in paths:
@@ -78,30 +82,30 @@ def newest_intact(paths: Iterable[Path], logger: MMLogger) -> Path | None:
             verify_checksums(path)
             return path
         except DamagedCheckpointError as error:
-            logger.warning(f'{error}. The checkpoint before it is used.')
+            logger.warning(f'{error}. The next older checkpoint is tried.')
     if paths:
         raise InputError(
             f'none of the {len(paths)} checkpoints in {paths[0].parent} is intact; copy an intact '
-            'one there, or train from the start in another --work-dir'
+            'checkpoint to this folder, or start a new run with another --work-dir'
         )
     return None
 
 
 class RunMarker:
-    """A file in the work dir that tells the checkpoints of a run from those of earlier ones.
+    """File in the work dir that separates the checkpoints of a run from those of earlier runs.
 
-    The first attempt of a run writes it. A restart by torchrun or Slurm may use only checkpoints
-    that were saved since.
+    The first attempt of a run writes the file. If torchrun or Slurm restarts the run, the restarted
+    run may resume only from checkpoints that were saved after the first attempt started.
 
     Args:
-        work_dir (Path): The run's work dir.
+        work_dir (Path): Work dir of the run.
     """
 
     def __init__(self, work_dir: Path) -> None:
         self.path = work_dir / 'run.json'
 
     def restarted(self) -> bool:
-        """Return whether a launcher restarted this process, and an earlier attempt wrote this."""
+        """Return whether this is a restart by a launcher and an earlier attempt wrote the file."""
         launch = self._read().get('launch', {})
         return any(
             int(os.environ.get(count, 0)) > 0 and launch.get(name) == os.environ.get(name)
@@ -109,10 +113,10 @@ class RunMarker:
         )
 
     def begin(self, checkpoints: Iterable[Path]) -> None:
-        """Note the checkpoints that exist before the first attempt.
+        """Write the file, which lists the checkpoints that exist before the first attempt.
 
         Raises:
-            InputError: If the work dir cannot be written to.
+            InputError: If the file cannot be written.
         """
         contents = dict(
             launch={name: os.environ.get(name) for name in LAUNCHES.values()},
@@ -121,7 +125,7 @@ class RunMarker:
         atomic_write(self.path, lambda path: path.write_text(json.dumps(contents)))
 
     def of_this_run(self, checkpoints: Iterable[Path]) -> list[Path]:
-        """Return those of the checkpoints that were saved since the first attempt began."""
+        """Return the checkpoints that were saved after the first attempt started."""
         earlier = self._read().get('earlier', {})
         return [path for path in checkpoints if earlier.get(str(path)) != path.stat().st_mtime_ns]
 

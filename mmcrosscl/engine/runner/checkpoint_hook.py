@@ -1,4 +1,4 @@
-"""Saves checkpoints, and deletes old ones only after that."""
+"""Checkpoint hook that deletes old checkpoints only after the new one is saved."""
 
 import os
 from collections.abc import Iterator
@@ -12,24 +12,27 @@ from mmcrosscl.registry import HOOKS
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """MMEngine's ``CheckpointHook``, which deletes old checkpoints after the new one is saved.
+    """A ``CheckpointHook`` of MMEngine that deletes old checkpoints after saving the new one.
 
-    This also holds for the best ones. :class:`ResumableRunner` writes each atomically.
+    The best checkpoints of ``save_best`` are handled in the same way. :class:`ResumableRunner`
+    writes each checkpoint atomically.
 
     Args:
-        *args: Those of ``CheckpointHook``.
-        **kwargs: Those of ``CheckpointHook``.
+        *args: Arguments of ``CheckpointHook``.
+        **kwargs: Keyword arguments of ``CheckpointHook``.
     """
 
     def save_now(self, runner: Runner) -> str:
-        """Save after an iteration, also within an epoch, and return the path."""
+        """Save a checkpoint after the current iteration, also within an epoch. Return its path."""
         self._save_checkpoint_with_step(runner, step_of(runner, self.by_epoch), progress_of(runner))
         return self.last_ckpt
 
-    # MMEngine deletes within these two, before it saves. It has no hook point between.
+    # MMEngine deletes old checkpoints within the next two methods, before it saves the new one. It
+    # has no hook point between the two steps.
     def _save_checkpoint_with_step(self, runner: Runner, step: int | str, meta: dict) -> None:
         with self._deleting_afterwards():
             super()._save_checkpoint_with_step(runner, step, meta)
+        runner.logger.info(f'Saved {self.last_ckpt}')
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         with self._deleting_afterwards():
@@ -51,7 +54,7 @@ class SafeCheckpointHook(CheckpointHook):
 
 
 class _Later:
-    """A file backend that notes what it is asked to remove."""
+    """File backend that records the files to remove instead of removing them."""
 
     def __init__(self, backend: object) -> None:
         self.backend = backend
@@ -65,11 +68,11 @@ class _Later:
 
 
 def step_of(runner: Runner, by_epoch: bool) -> int | str:
-    """Return what the name of a checkpoint has after ``epoch_`` or ``iter_``."""
+    """Return the value that replaces ``{}`` in the template of a checkpoint's name."""
     iteration = runner.iter + 1
     return f'{runner.epoch}_iter_{iteration}' if by_epoch else iteration
 
 
 def progress_of(runner: Runner) -> dict:
-    """Return the meta information of a checkpoint that is saved after an iteration."""
+    """Return the meta information of a checkpoint that is saved after the current iteration."""
     return dict(epoch=runner.epoch, iter=runner.iter + 1)

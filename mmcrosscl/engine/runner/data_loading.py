@@ -1,4 +1,4 @@
-"""Waiting for batches: a worker that died or hangs ends training with one sentence."""
+"""Iteration over batches that raises a short error if a worker process died or hangs."""
 
 import multiprocessing
 import os
@@ -13,29 +13,29 @@ from torch.utils.data import DataLoader
 
 from mmcrosscl.errors import RunError
 
-# seconds that the system may need to report a death
+# seconds to wait until the operating system reports the death of a process
 DEATH_NOTICE = 5
-# what a broken connection to a worker raises: an error of the socket, or of torch that reads it
+# exceptions of a broken connection to a worker: from the socket, or from torch, which reads it
 CONNECTION_ERRORS = (OSError, EOFError, RuntimeError)
 ADVICE = (
-    'a worker process was killed (out of memory?) or the storage is unavailable; lower '
-    'train_dataloader.num_workers or fix the storage, and rerun with --resume'
+    'a worker process was killed (out of memory?) or the storage is unavailable; reduce '
+    'train_dataloader.num_workers or fix the storage, then rerun with --resume'
 )
 
 
 class BatchIterator:
-    """Iterates over batches and raises RunError if a worker died or no batch arrives in time.
+    """Iterates over batches, and raises a RunError if a worker died or no batch arrives in time.
 
-    The time limit is not torch's ``timeout``: with that, torch looks for dead workers only once
-    the time has passed. A timer signal interrupts the wait instead, which also ends a wait within
-    the receipt of a batch. Signals reach the main thread alone; in other threads there is no limit.
+    The class does not use torch's ``timeout``, because torch then checks for dead workers only
+    after the timeout. Instead, a timer signal interrupts the wait, even while a batch is being
+    received. Signals reach only the main thread, so there is no time limit in other threads.
 
     Args:
-        batches (Iterable): A loader, or an endless iterator over it.
-        timeout (float): Seconds to wait for a batch; 0 waits forever.
+        batches (Iterable): A data loader, or an endless iterator over its batches.
+        timeout (float): Time limit for each batch, in seconds. 0 sets no limit.
 
     Raises:
-        RunError: In iterating.
+        RunError: During iteration.
     """
 
     def __init__(self, batches: Iterable, timeout: float) -> None:
@@ -50,7 +50,7 @@ class BatchIterator:
     def __next__(self) -> object:
         try:
             with time_limit(self.timeout):
-                # Persistent workers are waited for here too.
+                # `iter` also waits for persistent workers, so it is within the time limit.
                 if self._iterator is None:
                     self._iterator = iter(self.batches)
                 batch = next(self._iterator)
@@ -61,14 +61,15 @@ class BatchIterator:
             if not dead:
                 raise
             raise RunError(
-                f'data loading failed: worker process {", ".join(dead)} ended; {ADVICE}'
+                f'data loading failed: worker process {", ".join(dead)} died; {ADVICE}'
             ) from error
-        # A process that ended is missing from the next list, so the last list is kept.
+        # The list is stored after each batch, because active_children() omits processes that have
+        # ended.
         self._workers = multiprocessing.active_children()
         return batch
 
     def _dead_workers(self) -> list[str]:
-        """Return the process ids of children that ended since the last batch."""
+        """Return the process ids of workers that died after the last batch."""
         end = time.monotonic() + DEATH_NOTICE
         while self._workers:
             try:
@@ -78,20 +79,21 @@ class BatchIterator:
                     return dead
                 time.sleep(0.01)
             except RuntimeError:
-                # torch's handler of SIGCHLD, which may run anywhere here
+                # torch's SIGCHLD handler raises this error, at any point of the loop
                 continue
         return []
 
 
 def absorb_deaths() -> None:
-    """Let torch report the deaths of workers now, not amid what is done about the first one.
+    """Let torch report all deaths of workers now, so that no report interrupts the error handling.
 
-    torch raises them in its handler of SIGCHLD, once for each loader, wherever the main thread is.
+    torch's SIGCHLD handler raises one RuntimeError per data loader, at an arbitrary point of the
+    main thread.
     """
     while True:
         try:
             signal.raise_signal(signal.SIGCHLD)
-            # a death that is being reported right now
+            # wait for a signal that is already on its way
             time.sleep(0.05)
             return
         except RuntimeError:
@@ -99,17 +101,18 @@ def absorb_deaths() -> None:
 
 
 def end_workers(loader: DataLoader) -> None:
-    """End a loader's persistent workers, now that training is over.
+    """Stop the persistent workers of a data loader after training.
 
-    Otherwise they live until the garbage collector finds the loader, which then waits five seconds
-    for each of them: it has closed their queues by then. torch has no public way to do it.
+    Otherwise, the workers run until the loader is garbage-collected. By then, their queues are
+    closed, and the loader waits five seconds for each worker. torch has no public function that
+    stops the workers.
     """
     loader._iterator = None
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise RunError in the main thread if the block takes longer; 0 is no limit."""
+    """Raise a RunError in the main thread if the block takes longer. 0 sets no limit."""
     if not seconds or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -121,7 +124,7 @@ def time_limit(seconds: float) -> Iterator[None]:
         )
 
     before = signal.signal(signal.SIGALRM, expire)
-    # The timer repeats, since Python drops an exception that is raised within some callbacks.
+    # The timer repeats, because Python drops exceptions in some callbacks, such as `__del__`.
     signal.setitimer(signal.ITIMER_REAL, seconds, 1)
     try:
         yield
@@ -131,13 +134,14 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def keep_alive_on_signals(init: object, worker_id: int) -> None:
-    """Initialize a worker that ends only when its parent says so.
+    """Initialize a worker process that ignores SIGUSR1, and SIGTERM unless its parent sends it.
 
-    Clusters signal all processes of a job, and the main one still needs a batch or two.
+    A cluster sends its signals to all processes of a job, but the main process still needs batches
+    to finish its step.
 
     Args:
-        init (Callable, optional): The ``worker_init_fn`` that the loader had.
-        worker_id (int): Passed on to it.
+        init (Callable, optional): The ``worker_init_fn`` of the loader's config.
+        worker_id (int): Argument of ``init``.
     """
     if init is not None:
         init(worker_id)

@@ -1,18 +1,20 @@
-"""The hooks that every run has, in one place.
+"""The default hooks of every run.
 
-A config changes one by its name: ``default_hooks = dict(non_finite=dict(limit=5))`` keeps the type
-and the other settings given here; with a ``type`` it replaces the hook, with None it removes it.
+A config refers to a default hook by its name. ``default_hooks = dict(non_finite=dict(limit=5))``
+changes the limit and keeps the other settings of the hook. A dict with a ``type`` replaces the
+hook, and None removes the hook.
 """
 
 DEFAULT_HOOKS: dict[str, dict] = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
+    progress=dict(type='mmcrosscl.ProgressHook'),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='mmcrosscl.SafeCheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    # training stops above this share of unreadable images
+    # training stops if the share of unreadable images exceeds the limit
     skipped_images=dict(type='mmcrosscl.SkippedImagesHook', interval=50, limit=0.1),
-    # training stops after so many consecutive NaN/Inf steps
+    # training stops after this number of consecutive NaN/Inf steps
     non_finite=dict(type='mmcrosscl.NonFiniteHook', limit=3),
     step_seed=dict(type='mmcrosscl.StepSeedHook'),
     resume=dict(type='mmcrosscl.ResumeHook'),

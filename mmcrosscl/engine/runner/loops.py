@@ -1,7 +1,7 @@
-"""MMEngine's training loops, which can resume within an epoch and notice stalled data loading."""
+"""Training loops that can resume within an epoch and that detect stalled data loading."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
@@ -16,20 +16,21 @@ from .data_loading import BatchIterator, end_workers
 
 @LOOPS.register_module()
 class ResumableEpochLoop(EpochBasedTrainLoop):
-    """MMEngine's ``EpochBasedTrainLoop``, which resumes within an epoch.
+    """An ``EpochBasedTrainLoop`` of MMEngine that can resume within an epoch.
 
-    Batches that the epoch already had are skipped: at no cost where
-    :class:`~mmcrosscl.datasets.SeededSampler` gives the order, else by loading them again.
-    Training ends with one sentence when a worker process dies, or when no batch arrives within the
-    loader's ``timeout`` seconds.
+    A resumed loop skips the batches that the epoch has already used. With
+    :class:`~mmcrosscl.datasets.SeededSampler`, these batches are not loaded. With other samplers,
+    they are loaded again and dropped.
 
     Args:
-        runner (Runner): Runs the loop.
-        dataloader (DataLoader | dict): The loader or its config.
-        **kwargs: Those of ``EpochBasedTrainLoop``.
+        runner (Runner): The runner.
+        dataloader (DataLoader | dict): The data loader or its config. In a config, ``timeout`` is
+            the time limit for each batch, in seconds.
+        **kwargs: Arguments of ``EpochBasedTrainLoop``.
 
     Raises:
         InputError: If the images do not fill a batch.
+        RunError: During training, if a worker process dies or no batch arrives within ``timeout``.
     """
 
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, **kwargs) -> None:
@@ -38,23 +39,24 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         if len(self.dataloader) == 0:
             raise InputError(
                 f'{len(self.dataloader.dataset)} images do not fill a batch of '
-                f'{self.dataloader.batch_size} on each of {runner.world_size} processes; give more '
-                'images, a smaller train_dataloader.batch_size or train_dataloader.drop_last=False'
+                f'{self.dataloader.batch_size} on each of {runner.world_size} processes; add '
+                'images, reduce train_dataloader.batch_size, or set '
+                'train_dataloader.drop_last=False'
             )
 
     def run(self) -> nn.Module:
-        """Train, and end the worker processes."""
+        """Train, then stop the worker processes."""
         try:
             return super().run()
         finally:
             end_workers(self.dataloader)
 
     def start_at(self, iteration: int) -> None:
-        """Set the iteration, counted from the start of training, that runs next."""
+        """Set the next iteration, counted from the start of training."""
         self._iter = iteration
 
     def run_epoch(self) -> None:
-        """Run the rest of the epoch, with the hooks of a complete one."""
+        """Run the rest of the epoch, with the hooks of a complete epoch."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         for idx, data_batch in self._batches(self._iter - self._epoch * len(self.dataloader)):
@@ -76,44 +78,56 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
 @LOOPS.register_module()
 class ResumableIterLoop(IterBasedTrainLoop):
-    """MMEngine's ``IterBasedTrainLoop``, which notices stalled data loading.
-
-    Training ends with one sentence when a worker process dies, or when no batch arrives within the
-    loader's ``timeout`` seconds.
+    """An ``IterBasedTrainLoop`` of MMEngine that detects stalled data loading.
 
     Args:
-        runner (Runner): Runs the loop.
-        dataloader (DataLoader | dict): The loader or its config.
-        **kwargs: Those of ``IterBasedTrainLoop``.
+        runner (Runner): The runner.
+        dataloader (DataLoader | dict): The data loader or its config. In a config, ``timeout`` is
+            the time limit for each batch, in seconds.
+        **kwargs: Arguments of ``IterBasedTrainLoop``.
+
+    Raises:
+        RunError: During training, if a worker process dies or no batch arrives within ``timeout``.
     """
 
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, **kwargs) -> None:
         dataloader, timeout = _take_timeout(dataloader)
         super().__init__(runner, dataloader, **kwargs)
+        self._warn_of_small_dataset()
         self.dataloader_iterator = _EndlessBatches(self.dataloader_iterator, timeout)
 
     def run(self) -> nn.Module:
-        """Train, and end the worker processes."""
+        """Train, then stop the worker processes."""
         try:
             return super().run()
         finally:
             self.dataloader_iterator = None
             end_workers(self.dataloader)
 
+    def _warn_of_small_dataset(self) -> None:
+        dataset, batches = self.dataloader.dataset, self.dataloader.batch_sampler
+        batch = getattr(batches, 'batch_size', 0) * self.runner.world_size
+        if isinstance(dataset, Sized) and len(dataset) < batch:
+            self.runner.logger.warning(
+                f'The dataset has {len(dataset)} images, but each iteration uses {batch}. Images '
+                'therefore repeat within an iteration, and in pre-training a repeated image is a '
+                'negative of itself. Add images or reduce train_dataloader.batch_size.'
+            )
+
 
 class _EndlessBatches(BatchIterator):
-    """MMEngine's endless iterator, watched; it also moves on to the iteration of a resume."""
+    """Batches of MMEngine's endless iterator, which can skip the iterations before a resume."""
 
     def skip_iter(self, num_iters: int) -> None:
         self.batches.skip_iter(num_iters)
 
 
-# what a config of MMEngine means in a ResumableRunner
+# maps MMEngine's training loops to the loops that replace them in a ResumableRunner
 REPLACED = {EpochBasedTrainLoop: ResumableEpochLoop, IterBasedTrainLoop: ResumableIterLoop}
 
 
 def resumable(loop: dict) -> dict:
-    """Return a loop's config with the loops of this module instead of MMEngine's."""
+    """Return a loop's config in which a loop of this module replaces MMEngine's loop."""
     kind, by_epoch = loop.get('type'), loop.get('by_epoch')
     if kind is None:
         kind = EpochBasedTrainLoop if by_epoch else IterBasedTrainLoop
@@ -125,7 +139,10 @@ def resumable(loop: dict) -> dict:
 
 
 def _take_timeout(dataloader: DataLoader | dict) -> tuple[DataLoader | dict, float]:
-    """Split off the time limit of a loader's config; torch's would delay the notice of a death."""
+    """Remove ``timeout`` from a loader's config, and return the config and the timeout.
+
+    torch's ``timeout`` would delay the detection of dead workers.
+    """
     if isinstance(dataloader, DataLoader):
         return dataloader, 0
     settings = copy.copy(dataloader)

@@ -1,4 +1,4 @@
-"""Saves a checkpoint and exits when the machine is needed for something else."""
+"""Hook that saves a checkpoint and exits when the job is preempted."""
 
 import os
 import threading
@@ -22,21 +22,22 @@ from .signals import handle, restore
 
 @HOOKS.register_module()
 class PreemptionHook(Hook):
-    """On SIGTERM or SIGUSR1, finish the step, save a checkpoint, and exit with status 75.
+    """Saves a checkpoint after the current step and exits with status 75 on SIGTERM or SIGUSR1.
 
-    Slurm, Kubernetes and spot machines send one of them before they take the machine, to one
-    process or to all. All ranks exit after the same step: whether any was signaled is communicated
-    during a step, in host memory, without a wait for a GPU. With accumulated gradients, the step
-    that uses them is the last.
+    Slurm, Kubernetes and spot instances send one of these signals to one process or to all
+    processes before they take the machine. All ranks exit after the same step: in each step, an
+    all-reduce in host memory tells all ranks whether any rank has received a signal, without
+    waiting for the GPU. If gradients are accumulated, the last step is the next one that updates
+    the weights.
 
-    The signal handlers are those of before when training ends, also by an exception. After the
-    checkpoint is saved, a further signal ends the process at once with status 75.
+    When training ends, the hook restores the previous signal handlers, also after an exception.
+    Once the checkpoint is saved, a further signal ends the process immediately with status 75.
 
     Raises:
-        Preempted: In training, after the checkpoint is saved.
+        Preempted: During training, after the checkpoint is saved.
     """
 
-    # after all other hooks, so that none of them is skipped and the checkpoint has seen all
+    # runs after all other hooks, so that none of them is skipped before the checkpoint is saved
     priority = 'LOWEST'
 
     def __init__(self) -> None:
@@ -47,7 +48,8 @@ class PreemptionHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         if get_world_size() > 1:
-            # A process does not end before its last group, so this one waits as long as the others.
+            # A process cannot exit while one of its groups waits, so this group has the same time
+            # limit as the default group.
             timeout = collective_timeout(runner.cfg.get('env_cfg', {}))
             self._group = distributed.new_group(backend='gloo', timeout=timeout)
         self._signaled.clear()
@@ -75,12 +77,12 @@ class PreemptionHook(Hook):
             return
         path = save(runner)
         runner.logger.warning(
-            f'Preempted: saved {path} after iteration {runner.iter + 1}; resume with --resume. '
-            f'Exit status {EXIT_PREEMPTED}.'
+            f'Preempted: saved {path} after iteration {runner.iter + 1}. The exit status is '
+            f'{EXIT_PREEMPTED}. Rerun with --resume.'
         )
-        # Rank 0 writes; if another rank left earlier, the launcher would kill rank 0.
+        # Rank 0 writes the checkpoint. The launcher would kill it if another rank exited before.
         barrier()
-        # A launcher that sees the first process exit signals the others; their status must stay.
+        # When the first process exits, the launcher signals the others, which must keep status 75.
         handle(PREEMPTING, _exit_preempted)
         self._preempted = True
         raise Preempted
@@ -89,7 +91,7 @@ class PreemptionHook(Hook):
         self.restore_process_state(runner)
 
     def restore_process_state(self, runner: Runner) -> None:
-        """Set the signal handlers of before; ResumableRunner calls it after exceptions too."""
+        """Restore the previous signal handlers. ResumableRunner also calls it after exceptions."""
         if not self._preempted:
             restore()
 
@@ -98,11 +100,11 @@ class PreemptionHook(Hook):
 
 
 def save(runner: Runner) -> str:
-    """Save a checkpoint after an iteration, whatever hook the config has, and return its path."""
+    """Save a checkpoint after an iteration, with any checkpoint hook or none. Return its path."""
     hook = next((hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)), None)
     if hook is not None:
         return hook.save_now(runner)
-    # a hook of the user's own, or none
+    # the config has a user-defined checkpoint hook, or none
     other = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
     if other is None:
         by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)

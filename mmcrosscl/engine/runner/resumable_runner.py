@@ -1,14 +1,18 @@
-"""MMEngine's runner, for runs that survive failures of the machine and resume exactly."""
+"""Runner that resumes exactly after preemption and failures of the machine."""
 
 import errno
 import os
+import re
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import torch
 from mmengine.dist import all_reduce, broadcast_object_list, is_main_process, master_only
 from mmengine.hooks import CheckpointHook, Hook
+from mmengine.logging import MMLogger
 from mmengine.runner import BaseLoop, Runner
 from mmengine.visualization import Visualizer
 from torch import nn
@@ -24,10 +28,11 @@ from .defaults import DEFAULT_HOOKS
 from .devices import check_device, check_launcher, join_gloo
 from .loops import resumable
 from .safe_loading import checkpoint_loading
+from .screen import show_on_screen
 
-# hooks that MMEngine has by default; it takes None for them, which removes them
+# default hooks of MMEngine, which MMEngine removes if the value is None
 MMENGINE_HOOKS = ('timer', 'logger', 'param_scheduler', 'checkpoint', 'sampler_seed')
-# a full disk, a read-only or forbidden folder, a file system that is gone
+# error codes of a full disk, of a folder without write access, and of a missing file system
 UNUSABLE = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
     errno.ESTALE, errno.ENOTDIR, errno.ENOTCONN, errno.ENODEV,
@@ -36,52 +41,52 @@ UNUSABLE = (
 
 @RUNNERS.register_module()
 class ResumableRunner(Runner):
-    """MMEngine's ``Runner``, which resumes exactly and reads checkpoints safely.
+    """A ``Runner`` of MMEngine that resumes exactly and reads checkpoints safely.
 
-    - Checkpoints are written atomically. ``resume=True`` takes the newest intact one of the work
-      dir and resumes within the epoch.
-    - A run that torchrun or Slurm restarts resumes from the newest checkpoint that it saved itself.
-    - No code in a checkpoint is run, wherever MMEngine or a model loads one, unless the config
-      says ``trust_checkpoints = True``.
-    - ``default_hooks`` are merged with :data:`DEFAULT_HOOKS`. MMEngine's ``CheckpointHook`` and
-      training loops are replaced by :class:`SafeCheckpointHook`, :class:`ResumableEpochLoop` and
-      :class:`ResumableIterLoop`.
-    - Without a GPU, several processes communicate over gloo.
+    - Checkpoints are written atomically. ``resume=True`` loads the newest intact checkpoint in the
+      work dir and resumes within the epoch.
+    - If torchrun or Slurm restarts a run, it resumes from the newest checkpoint that it has saved.
+    - No code in a checkpoint is run, whether MMEngine or a model loads the checkpoint, unless the
+      config sets ``trust_checkpoints = True``.
+    - ``default_hooks`` are merged with :data:`DEFAULT_HOOKS`. :class:`SafeCheckpointHook`,
+      :class:`ResumableEpochLoop` and :class:`ResumableIterLoop` replace MMEngine's
+      ``CheckpointHook`` and training loops.
+    - Without a GPU, several processes communicate with gloo.
 
-    What it changes in the process (how checkpoints load, signal handlers) is restored when
-    building, training or testing ends, also by an exception.
+    The runner changes how the process loads checkpoints and handles signals. It restores the
+    previous state when building, training or testing ends, also after an exception.
 
     Args:
-        **kwargs: Those of ``Runner``.
+        **kwargs: Arguments of ``Runner``.
 
     Raises:
-        InputError: If the work dir cannot be written to, or the machine lacks what the config
-            needs.
+        InputError: If the work dir cannot be written to, or if the machine does not support a
+            setting of the config.
     """
 
     def __init__(self, **kwargs) -> None:
         cfg = kwargs.get('cfg') or {}
         self._loading = partial(checkpoint_loading, cfg.get('trust_checkpoints', False))
         self._auto_resume = bool(kwargs.get('resume')) and kwargs.get('load_from') is None
-        # set by train(): a checkpoint, or '' where training starts from scratch
+        # set by train(): path to resume from, '' to start from scratch, None to let MMEngine decide
         self._resume_from: str | None = None
         self._loaded = False
         if kwargs.get('experiment_name') is None:
-            # MMEngine shares logger and message hub between runs that began in the same second.
+            # MMEngine would share logger and message hub between runs that start in one second.
             stem = Path(getattr(cfg, 'filename', None) or 'run').stem
             kwargs['experiment_name'] = f'{stem}_{uuid.uuid4().hex[:8]}'
         try:
             with self._loading():
                 super().__init__(**kwargs)
-        # MMEngine makes the work dir and opens the log.
+        # MMEngine creates the work dir and the log file.
         except OSError as error:
             raise _unwritable(error, kwargs['work_dir']) from error
 
     def setup_env(self, env_cfg: dict) -> None:
-        """Set up the environment; without a GPU, several processes form a gloo group.
+        """Set up the environment. Without a GPU, several processes form a gloo group.
 
         Raises:
-            InputError: If the launcher, the precision or mmcv's ops do not fit the machine.
+            InputError: If the machine does not support the launcher, the precision or mmcv's ops.
         """
         check_launcher(self.launcher)
         check_device(self.optim_wrapper)
@@ -90,21 +95,27 @@ class ResumableRunner(Runner):
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Wrap the model in DistributedDataParallel, on the CPU too."""
+        """Wrap the model in DistributedDataParallel, also on the CPU."""
         if self.distributed and not torch.cuda.is_available():
             find = self.cfg.get('find_unused_parameters', False)
             cpu = dict(device_ids=None, broadcast_buffers=False, find_unused_parameters=find)
             model_wrapper_cfg = {**cpu, **(model_wrapper_cfg or {})}
         return super().wrap_model(model_wrapper_cfg, model)
 
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        """Build the logger. The log file has all records, and the screen shows a part of them."""
+        logger = super().build_logger(*args, **kwargs)
+        show_on_screen(logger)
+        return logger
+
     def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
-        """Build the visualizer under a name of its own, so that runs of a process share none."""
+        """Build the visualizer with a unique name, so that runs in one process do not share it."""
         if isinstance(visualizer, dict):
             visualizer = {**visualizer, 'name': self.experiment_name}
         return super().build_visualizer(visualizer)
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
-        """Register :data:`DEFAULT_HOOKS`, changed by those of the config."""
+        """Register :data:`DEFAULT_HOOKS`, merged with the default hooks of the config."""
         merged = dict(DEFAULT_HOOKS)
         for name, hook in (hooks or {}).items():
             if isinstance(hook, dict) and 'type' not in hook and name in merged:
@@ -119,25 +130,28 @@ class ResumableRunner(Runner):
         )
 
     def register_hook(self, hook: Hook | dict, priority: str | int | None = None) -> None:
-        """Register a hook; MMEngine's ``CheckpointHook`` becomes :class:`SafeCheckpointHook`."""
+        """Register a hook. :class:`SafeCheckpointHook` replaces MMEngine's ``CheckpointHook``."""
         if isinstance(hook, dict):
             if component_class(HOOKS, hook.get('type')) is CheckpointHook:
                 hook = {**hook, 'type': 'mmcrosscl.SafeCheckpointHook'}
         super().register_hook(hook, priority)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build the training loop; MMEngine's become those that resume."""
+        """Build the training loop. Resumable loops replace MMEngine's loops."""
         return super().build_train_loop(resumable(loop) if isinstance(loop, dict) else loop)
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args, **kwargs) -> DataLoader:
-        """Build a loader whose workers survive the signals that a preempted job gets."""
+        """Build a data loader whose workers survive the signals that a preempted job receives."""
         if isinstance(dataloader, DataLoader):
             return dataloader
         if dataloader.get('num_workers', 0) == 0:
-            # torch refuses these without workers
+            # torch rejects these settings if there are no workers
             refused = ('persistent_workers', 'timeout')
             dataloader = {key: x for key, x in dataloader.items() if key not in refused}
+        if dataloader.get('pin_memory') and not torch.accelerator.is_available():
+            # without an accelerator, torch would ignore this setting and warn in each epoch
+            dataloader = {**dataloader, 'pin_memory': False}
         loader = Runner.build_dataloader(dataloader, *args, **kwargs)
         loader.worker_init_fn = partial(keep_alive_on_signals, loader.worker_init_fn)
         return loader
@@ -146,46 +160,59 @@ class ResumableRunner(Runner):
         """Train.
 
         Raises:
-            InputError: If a disk is full, read-only or gone, or none of the checkpoints to resume
-                from is intact.
-            RunError: If a worker process died, or no batch arrived in time.
+            InputError: If a file of the dataset is missing, if a disk is full, read-only or
+                missing, or if all checkpoints to resume from are damaged.
+            RunError: If a worker process died, or if no batch arrived in time.
             NonFiniteError: After several consecutive NaN/Inf steps.
-            Preempted: After a signal, once a checkpoint is saved.
+            Preempted: After SIGTERM or SIGUSR1, once a checkpoint is saved.
         """
         try:
-            with self._loading():
+            with self._running():
                 self._resume_from = self._checkpoint_to_resume()
                 return super().train()
-        except OSError as error:
-            if error.errno not in UNUSABLE:
-                raise
-            raise _unwritable(error, self.work_dir) from error
         except RuntimeError as error:
-            # torch raises at the death of a worker, wherever the main thread happens to be
+            # torch raises this error when a worker dies, at an arbitrary point of the main thread
             reason = str(error).splitlines()[0] if str(error) else ''
             if not reason.startswith('DataLoader '):
                 raise
             absorb_deaths()
             raise RunError(f'data loading failed ({reason.rstrip(" .")}): {ADVICE}') from error
-        finally:
-            self.call_hook('restore_process_state')
 
     def val(self) -> dict:
-        """Validate; checkpoints are loaded safely."""
-        with self._loading():
+        """Validate. See :meth:`test` for the errors."""
+        with self._running():
             return super().val()
 
     def test(self) -> dict:
-        """Test; checkpoints are loaded safely."""
-        with self._loading():
+        """Test.
+
+        Raises:
+            InputError: If a file of the dataset is missing, or results cannot be written.
+        """
+        with self._running():
             return super().test()
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """Load checkpoints safely, convert file errors to InputErrors, and restore the process."""
+        try:
+            with self._loading():
+                yield
+        except FileNotFoundError as error:
+            raise _missing(error) from error
+        except OSError as error:
+            if error.errno not in UNUSABLE:
+                raise
+            raise _unwritable(error, self.work_dir) from error
+        finally:
+            self.call_hook('restore_process_state')
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
         """Save a checkpoint atomically.
 
         Raises:
-            InputError: If it cannot be written; the file that was there stays.
+            InputError: If the checkpoint cannot be written. An existing file is unchanged.
         """
         save = partial(super().save_checkpoint, **kwargs)
         if '://' in str(out_dir):
@@ -196,7 +223,7 @@ class ResumableRunner(Runner):
             )
 
     def load_or_resume(self) -> None:
-        """Resume from the checkpoint that :meth:`train` chose, else do as MMEngine does."""
+        """Resume from the checkpoint that :meth:`train` chose, or do what MMEngine does."""
         if self._loaded:
             return
         self._loaded = True
@@ -206,12 +233,12 @@ class ResumableRunner(Runner):
             super().load_or_resume()
 
     def _checkpoint_to_resume(self) -> str | None:
-        """Return what to resume from, '' for a start from scratch, None where MMEngine decides."""
+        """Return a path to resume from, '' to start from scratch, None to let MMEngine decide."""
         marker = RunMarker(Path(self.work_dir))
-        # Each machine's launcher counts its own restarts.
+        # The launcher of each machine counts only its own restarts.
         restarted = torch.tensor(int(marker.restarted()))
         all_reduce(restarted, 'max')
-        # The main process decides: the others may not see its disk.
+        # Only the main process searches, because other processes may not have access to its disk.
         found: list[str | InputError | None] = [None]
         if is_main_process():
             try:
@@ -237,14 +264,25 @@ class ResumableRunner(Runner):
         found = newest_intact(checkpoints, self.logger)
         if found is None:
             self.logger.warning(
-                f'No checkpoint in {self.work_dir} to resume from; training starts from scratch.'
+                f'{self.work_dir} contains no checkpoint to resume from. Training starts from '
+                'scratch.'
             )
         return str(found or '')
 
 
-def _unwritable(error: OSError, place: str) -> InputError:
-    where = os.fsdecode(error.filename or place)
+def _missing(error: FileNotFoundError) -> InputError:
+    # an error from a worker process contains the file name only in its text
+    name = error.filename or re.findall(r"'(.+?)'", str(error))[-1:] or ['a file']
+    name = name[0] if isinstance(name, list) else os.fsdecode(name)
     return InputError(
-        f'cannot write {where}: {error.strerror or error}; make room or fix that, or '
-        'choose another --work-dir'
+        f'{name} does not exist; correct data_root, ann_file and data_prefix of the dataset in the '
+        'config, or copy the data to this path'
+    )
+
+
+def _unwritable(error: OSError, work_dir: str) -> InputError:
+    where = os.fsdecode(error.filename or work_dir)
+    return InputError(
+        f'cannot write {where}: {error.strerror or error}; free disk space or make the '
+        'folder writable, or set another --work-dir'
     )

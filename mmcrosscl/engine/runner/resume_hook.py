@@ -1,4 +1,4 @@
-"""Saves where a run is in the order of images, and resumes there."""
+"""Hook that saves the position in the order of images and resumes from it."""
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -12,15 +12,15 @@ from .loops import ResumableEpochLoop
 
 @HOOKS.register_module()
 class ResumeHook(Hook):
-    """Resume in the order of images, also on another number of processes.
+    """Resumes at the saved position in the order of images, also on another number of processes.
 
-    Checkpoints record the number of processes, the batch size and the position in the order. With
-    :class:`~mmcrosscl.datasets.SeededSampler` or :class:`~mmcrosscl.datasets.SeededInfiniteSampler`
-    the resumed run sees the images, and their random augmentation, that the uninterrupted run
-    would have seen.
+    Checkpoints contain the number of processes, the batch size and the position in the order. With
+    :class:`~mmcrosscl.datasets.SeededSampler` or
+    :class:`~mmcrosscl.datasets.SeededInfiniteSampler`, a resumed run uses the same images with the
+    same random augmentation as an uninterrupted run.
     """
 
-    # before the hooks that ask the sampler for its seed or position
+    # runs before the hooks that read the seed or position of the sampler
     priority = 'VERY_HIGH'
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class ResumeHook(Hook):
         self._loaded = checkpoint.get('message_hub', {}).get('runtime_info', {}).get('progress')
 
     def before_train(self, runner: Runner) -> None:
-        # `load_from` loads a checkpoint too, and training begins at iteration 0
+        # `load_from` also loads a checkpoint, but training then starts at iteration 0
         if runner.iter > 0:
             self._resume(runner)
 
@@ -52,8 +52,8 @@ class ResumeHook(Hook):
         progress, self._loaded = self._loaded, None
         if progress is None:
             runner.logger.warning(
-                'The checkpoint was not written by ResumableRunner: the order of images and their '
-                'random augmentation differ from those of the uninterrupted run.'
+                'The checkpoint was not written by ResumableRunner. The order of images and the '
+                'random augmentation therefore differ from an uninterrupted run.'
             )
             return
         sampler, batch_size = _order(runner)
@@ -73,11 +73,12 @@ class ResumeHook(Hook):
             runner.optim_wrapper.initialize_count_status(runner.model, loop.iter, loop.max_iters)
         if before != now:
             runner.logger.warning(
-                f'The checkpoint is from {before[0]} processes of {before[1]} images, and this is '
-                f'a run of {now[0]} of {now[1]}: {now[0] * now[1]} images a step instead of '
-                f'{before[0] * before[1]}. Batches, their statistics and their negatives differ '
-                'from here on, and an epoch that had begun may repeat one batch of images. '
-                'The learning rate is that of the checkpoint, --auto-scale-lr or not.'
+                f'The checkpoint was saved by {before[0]} processes with {before[1]} images each, '
+                f'but this run has {now[0]} processes with {now[1]} images each. An iteration now '
+                f'uses {now[0] * now[1]} images instead of {before[0] * before[1]}. Batches, batch '
+                'statistics and negatives therefore differ from here on, and the current epoch may '
+                'repeat up to one batch of images. The learning rate of the checkpoint is kept, '
+                'also with --auto-scale-lr.'
             )
 
     def after_train_iter(
@@ -88,7 +89,7 @@ class ResumeHook(Hook):
             self._check_seeds(runner, data_batch)
 
     def _check_seeds(self, runner: Runner, data_batch: object) -> None:
-        """Warn if a wrapper of the dataset dropped what the sampler's indices carry."""
+        """Warn if a wrapper of the dataset dropped the seed that the sampler's indices carry."""
         sampler, _ = _order(runner)
         samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
         if not isinstance(sampler, SeededSampler | SeededInfiniteSampler) or not samples:
@@ -96,14 +97,14 @@ class ResumeHook(Hook):
         index = samples[0].get('sample_idx')
         if index is not None and not isinstance(index, SeededIndex):
             runner.logger.warning(
-                f'{type(runner.train_dataloader.dataset).__name__} turns the indices of '
-                f'{type(sampler).__name__} into plain integers: the random augmentation is not '
-                'seeded, and a resumed run differs from an uninterrupted one. Let the wrapper '
-                'hand on `index.at(other_index)`.'
+                f'{type(runner.train_dataloader.dataset).__name__} converts the indices of '
+                f'{type(sampler).__name__} to plain integers. The random augmentation is not '
+                'seeded, and a resumed run differs from an uninterrupted run. Change the wrapper '
+                'so that it passes `index.at(other_index)` to the wrapped dataset.'
             )
 
 
 def _order(runner: Runner) -> tuple[Sampler | None, int]:
-    """Return the sampler of the training images, and the batch size of a process."""
+    """Return the sampler of the training images, and the batch size per process."""
     batches = runner.train_dataloader.batch_sampler
     return getattr(batches, 'sampler', None), getattr(batches, 'batch_size', 1)

@@ -1,4 +1,4 @@
-"""How MMEngine and torch load checkpoints while a run is built, trains or tests."""
+"""Safe loading of checkpoints by MMEngine and torch while a run is built, trained or tested."""
 
 import os
 from collections.abc import Iterator
@@ -9,32 +9,34 @@ from mmengine.runner import CheckpointLoader
 
 from mmcrosscl.checkpoints import read_checkpoint
 
-# torch.load then never falls back to unpickling, whatever its caller asks for
+# with this variable, torch.load reads only weights, even if its caller passes weights_only=False
 SAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
-# local files, and the stores that MMEngine's file backends read
+# URL patterns of local files and of the remote stores that MMEngine's file backends support
 STORES = ('', r'(\S+\:)?s3://', r'(\S+\:)?petrel://')
 
 
 @contextmanager
 def checkpoint_loading(trust: bool) -> Iterator[None]:
-    """Load checkpoints with :func:`read_checkpoint` within the block, then as before.
+    """Load checkpoints with :func:`read_checkpoint` within the block.
 
-    This covers ``--resume``, ``load_from`` and what models load by ``init_cfg``.
+    This applies to ``--resume``, to ``load_from``, and to checkpoints that models load because of
+    ``init_cfg``.
 
     Args:
-        trust (bool): Unpickle everything that they contain, programs included.
+        trust (bool): Unpickle all objects. This runs any code in a checkpoint with the permissions
+            of the user.
     """
 
     def load(filename: str, map_location: object = None) -> dict:
         with fileio.get_local_path(os.path.expanduser(filename)) as path:
             checkpoint = read_checkpoint(path, trust)
         if not trust and isinstance(checkpoint.get('meta'), dict):
-            # MMEngine's resume would run this text as Python.
+            # To resume, MMEngine would run this text as Python code.
             checkpoint['meta'].pop('config', None)
         return checkpoint
 
     variable = os.environ.get(SAFE)
-    # MMEngine has no public way to ask which loaders are registered, so that they can come back.
+    # MMEngine has no public function that returns the loaders, which are restored after the block.
     loaders = dict(CheckpointLoader._schemes)
     if trust:
         os.environ.pop(SAFE, None)

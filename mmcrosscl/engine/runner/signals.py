@@ -6,17 +6,20 @@ import threading
 from collections.abc import Callable
 from functools import cache
 
-# handled now, with the handlers of before
+# maps each handled signal to its previous handler
 _before: dict[int, object] = {}
 _mask = threading.local()
 
 
 def handle(numbers: tuple[int, ...], handler: Callable) -> None:
-    """Set a handler for signals, in the main thread; elsewhere Python cannot, and nothing is done.
+    """Set a handler for signals.
+
+    In threads other than the main thread, Python cannot set handlers, and the function has no
+    effect.
 
     Args:
         numbers (tuple[int, ...]): The signals.
-        handler (Callable): As of :func:`signal.signal`.
+        handler (Callable): The handler; see :func:`signal.signal`.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -27,7 +30,7 @@ def handle(numbers: tuple[int, ...], handler: Callable) -> None:
 
 
 def restore() -> None:
-    """Set the handlers of before the first :func:`handle`."""
+    """Restore the handlers that were set before the first call of :func:`handle`."""
     for number, handler in _before.items():
         signal.signal(number, handler)
     _before.clear()
@@ -35,11 +38,12 @@ def restore() -> None:
 
 @cache
 def _guard_forks() -> None:
-    """Give children the default handlers, so that a pool's SIGTERM ends them.
+    """Set the default handlers in child processes, so that SIGTERM ends the workers of a pool.
 
-    Python drops a signal that reaches a child before it has finished the fork, if the parent has a
-    handler: the pool of an evaluation would wait for that child forever. Signals therefore wait
-    until the child has its handlers. Without handlers of this module, forks are unchanged.
+    If the parent has a handler, Python drops a signal that reaches a child before its fork is
+    complete. The process pool of an evaluation would then wait for this child forever. Signals are
+    therefore blocked until the child has set its handlers. If no handler is set with this module,
+    forks are unchanged.
     """
     os.register_at_fork(
         before=_block, after_in_parent=_unblock, after_in_child=_default_and_unblock

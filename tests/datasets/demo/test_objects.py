@@ -28,17 +28,17 @@ def labels(folder, split):
     return json.loads((folder / f'annotations/{split}.json').read_text())
 
 
-def test_it_is_the_same_for_a_seed(folder, tmp_path):
+def test_equal_seeds_write_equal_files(folder, tmp_path):
     write_demo_objects(tmp_path / 'again', train=60, val=20)
     write_demo_objects(tmp_path / 'other', train=60, val=20, seed=1)
     first = digest(folder)
     assert first == digest(tmp_path / 'again')
     assert not set(first.values()) & set(digest(tmp_path / 'other').values())
-    # no test image is a training image
+    # no validation image is a training image
     assert len(set(first.values())) == len(first) == 82
 
 
-def test_mmdetection_reads_all_of_it(folder):
+def test_mmdetection_reads_all_images_and_objects(folder):
     for split, count in (('train', 60), ('val', 20)):
         dataset = CocoDataset(
             ann_file=f'annotations/{split}.json',
@@ -51,7 +51,7 @@ def test_mmdetection_reads_all_of_it(folder):
         assert len(objects) == len(labels(folder, split)['annotations'])
 
 
-def test_objects_are_of_all_classes_and_sizes_and_lie_inside(folder):
+def test_objects_have_all_classes_and_sizes_and_lie_in_the_image(folder):
     annotations = labels(folder, 'train')['annotations']
     assert {a['category_id'] for a in annotations} == set(range(len(CLASSES)))
     boxes = np.array([a['bbox'] for a in annotations])
@@ -71,8 +71,8 @@ def test_objects_of_an_image_do_not_overlap(folder):
     assert taken.max() == 1
 
 
-def test_a_box_is_where_the_object_is(folder, monkeypatch, tmp_path):
-    # the same random numbers with white objects on black: what is white must fill the boxes
+def test_boxes_enclose_the_objects_tightly(folder, monkeypatch, tmp_path):
+    # with white objects on black backgrounds, the white pixels must fill the boxes exactly
     from mmcrosscl.datasets.demo import objects
 
     def flat(photo, size, rng):
@@ -89,20 +89,20 @@ def test_a_box_is_where_the_object_is(folder, monkeypatch, tmp_path):
         outside = white.copy()
         for x, y, w, h in boxes:
             inside = white[y : y + h, x : x + w]
-            # each edge of the box is reached, within the softness of a JPEG's edge
+            # the object reaches each edge of the box, up to the blur of a JPEG
             assert inside[:3].any() and inside[-3:].any()
             assert inside[:, :3].any() and inside[:, -3:].any()
             outside[max(y - 2, 0) : y + h + 2, max(x - 2, 0) : x + w + 2] = False
         assert not outside.any()
 
 
-def test_an_existing_folder_is_left_alone(tmp_path):
+def test_an_existing_folder_is_not_changed(tmp_path):
     with pytest.raises(InputError, match='exists; remove it'):
         write_demo_objects(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
+def test_a_failure_leaves_no_files(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError('disk full')
 

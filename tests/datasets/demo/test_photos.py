@@ -14,7 +14,7 @@ def digest(folder):
     }
 
 
-def test_photos_are_varied_and_the_same_for_a_seed(tmp_path):
+def test_photos_are_varied_and_equal_for_equal_seeds(tmp_path):
     for name, seed in (('a', 0), ('b', 0), ('c', 1)):
         write_demo_photos(tmp_path / name, count=45, seed=seed)
     first, again, other = (digest(tmp_path / name) for name in 'abc')
@@ -26,14 +26,14 @@ def test_photos_are_varied_and_the_same_for_a_seed(tmp_path):
     assert len(sizes) > 30 and all(max(size) <= 320 and min(size) >= 80 for size in sizes)
 
 
-def test_an_existing_folder_is_left_alone(tmp_path):
+def test_an_existing_folder_is_not_changed(tmp_path):
     (tmp_path / 'mine.txt').write_text('x')
     with pytest.raises(InputError, match='exists; remove it'):
         write_demo_photos(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ['mine.txt']
 
 
-def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
+def test_a_failure_leaves_no_files(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError('disk full')
 

@@ -1,4 +1,4 @@
-"""Images to try transforms on."""
+"""Images for tests of transforms."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ PHOTO_FOLDER = Path(skimage.__file__).parent / 'data'
 
 
 def photo(name: str = 'coffee.png') -> np.ndarray:
-    """A photograph as (H, W, 3) uint8 RGB."""
+    """Return a photograph as (H, W, 3) uint8 RGB."""
     return np.array(Image.open(PHOTO_FOLDER / name).convert('RGB'))
 
 
 def error(image: np.ndarray, expected) -> float:
-    """Mean absolute difference in levels of 0 to 255."""
+    """Return the mean absolute difference of two images with levels from 0 to 255."""
     return np.abs(np.asarray(image, float) - np.asarray(expected, float)).mean()

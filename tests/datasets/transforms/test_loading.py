@@ -3,6 +3,7 @@ import io
 import numpy as np
 import pytest
 from mmcv.transforms import Compose
+from mmengine.fileio import LocalBackend, backends
 from PIL import Image
 
 from mmcrosscl.datasets.transforms import LoadImage, decode_image, resized_crop
@@ -21,7 +22,7 @@ def save(path, image, **options):
     return path
 
 
-def test_it_gives_rgb_and_shapes(tmp_path):
+def test_the_results_are_rgb_pixels_and_shapes(tmp_path):
     expected = photo()
     results = load(save(tmp_path / 'a.png', expected))
     assert np.array_equal(results['img'], expected)
@@ -30,7 +31,7 @@ def test_it_gives_rgb_and_shapes(tmp_path):
 
 
 @pytest.mark.parametrize('mode', ['L', 'LA', 'P', 'RGBA', '1', 'CMYK', 'YCbCr'])
-def test_every_color_mode_becomes_rgb(tmp_path, mode):
+def test_every_color_mode_is_converted_to_rgb(tmp_path, mode):
     image = Image.fromarray(photo()).convert(mode)
     path = tmp_path / ('a.tif' if mode in ('CMYK', 'YCbCr') else 'a.png')
     results = load(save(path, image))
@@ -38,13 +39,13 @@ def test_every_color_mode_becomes_rgb(tmp_path, mode):
     assert error(results['img'], image.convert('RGB')) < 1
 
 
-def test_a_cmyk_jpeg_becomes_rgb(tmp_path):
+def test_a_cmyk_jpeg_is_converted_to_rgb(tmp_path):
     image = Image.fromarray(photo()).convert('CMYK')
     results = load(save(tmp_path / 'a.jpg', image, quality=95))
     assert error(results['img'], photo()) < 4
 
 
-def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
+def test_16_bit_levels_are_scaled_and_not_clipped(tmp_path):
     gray = np.linspace(0, 65535, 64 * 48).reshape(48, 64).astype(np.uint16)
     for name in ('a.png', 'a.tif'):
         img = load(save(tmp_path / name, gray))['img']
@@ -81,14 +82,14 @@ def encoded(kind, name='coffee.png', mode='RGB', **options):
     'options',
     [dict(), dict(progressive=True), dict(subsampling=0), dict(quality=30), dict(mode='L')],
 )
-def test_a_jpeg_is_what_pillow_makes_of_it(name, options):
+def test_a_jpeg_is_decoded_as_by_pillow(name, options):
     data = encoded('JPEG', name, **options)
     reference = Image.open(io.BytesIO(data)).convert('RGB')
     actual, shape = decode_image(data)
     assert np.array_equal(actual, reference) and shape == reference.size[::-1]
 
 
-def test_damage_that_pillow_lives_with_is_lived_with():
+def test_damage_that_pillow_tolerates_is_tolerated():
     data = encoded('JPEG')
     data = data[:20000] + bytes(200) + data[20200:]
     reference = Image.open(io.BytesIO(data)).convert('RGB')
@@ -99,8 +100,8 @@ def test_damage_that_pillow_lives_with_is_lived_with():
 @pytest.mark.parametrize(
     'min_size, reduction', [(None, 1), (500, 1), (246, 1), (244, 2), (123, 2), (122, 4), (30, 8)]
 )
-def test_large_jpegs_are_reduced_as_far_as_they_may_be(min_size, reduction, orientation):
-    """√(400 · 600) is 489.9."""
+def test_large_jpegs_are_reduced_as_far_as_min_size_allows(min_size, reduction, orientation):
+    """√(H·W) of the image is √(400 · 600) = 489.9."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded('JPEG', quality=95, exif=exif)
@@ -109,11 +110,11 @@ def test_large_jpegs_are_reduced_as_far_as_they_may_be(min_size, reduction, orie
     assert shape == ((600, 400) if turned else (400, 600))
     assert img.shape[:2] == tuple(side // reduction for side in shape)
     full = Image.fromarray(decode_image(data)[0])
-    # reduction averages blocks
+    # a reduced JPEG is close to averages over blocks of pixels
     assert error(img, full.reduce(reduction)) < 1.5
 
 
-def test_views_of_a_reduced_image_are_those_of_the_whole_one():
+def test_views_of_a_reduced_image_match_those_of_the_full_image():
     data = encoded('JPEG', 'retina.jpg', quality=95)  # 1411 × 1411
     full, reduced = decode_image(data)[0], decode_image(data, min_size=700)[0]
     assert full.shape[0] == 1411 and reduced.shape[0] == 706
@@ -165,7 +166,7 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
         load(path)
 
 
-def test_it_stands_alone_in_another_pipeline(tmp_path):
+def test_the_transform_works_in_another_pipeline(tmp_path):
     from mmpretrain.registry import TRANSFORMS
 
     path = save(tmp_path / 'a.png', photo())
@@ -176,3 +177,25 @@ def test_it_stands_alone_in_another_pipeline(tmp_path):
         ]
     )
     assert pipeline(dict(img_path=str(path)))['img'].shape == (64, 64, 3)
+
+
+def test_a_file_backend_of_mmengine_reads_the_image(tmp_path):
+    @backends.register_backend('test_archive', force=True)
+    class Archive(LocalBackend):
+        """Reads `KEY` from FOLDER/KEY.png; a key is not the path of a file."""
+
+        def __init__(self, folder):
+            self.folder = folder
+
+        def get(self, filepath):
+            return super().get(f'{self.folder}/{filepath}.png')
+
+    save(tmp_path / 'key.png', photo())
+    settings = dict(backend='test_archive', folder=str(tmp_path))
+    transform = LoadImage(backend_args=settings)
+    assert np.array_equal(transform.transform(dict(img_path='key'))['img'], photo())
+    # MMEngine must not change the settings of a config
+    assert settings == dict(backend='test_archive', folder=str(tmp_path))
+    assert 'test_archive' in repr(transform)
+    with pytest.raises(BrokenImageError, match='gone'):
+        transform.transform(dict(img_path='gone'))

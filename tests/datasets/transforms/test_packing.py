@@ -28,17 +28,17 @@ def test_views_regions_and_origin_are_packed():
     assert 'photometric' not in sample
 
 
-def test_only_the_named_origin_is_kept():
+def test_only_the_selected_meta_keys_are_kept():
     sample = PackViews(meta_keys=['img_path', 'absent']).transform(results())['data_samples']
     assert sample.metainfo == dict(img_path='a.png')
 
 
-def test_what_is_left_to_the_device_travels_along():
+def test_photometric_plans_for_the_device_are_packed():
     given = RandomGaussianBlur(prob=1, on_device=True).transform(results())
     sample = PackViews().transform(given)['data_samples']
     assert [plan[0][0] for plan in sample.photometric] == ['blur', 'blur']
 
 
 def test_missing_regions_are_named():
-    with pytest.raises(InputError, match="no 'query_regions'; put mmcrosscl.RegionPairs first"):
+    with pytest.raises(InputError, match="no 'query_regions'; add mmcrosscl.RegionPairs before"):
         PackViews().transform(TwoCrops(scale=64).transform(dict(img=photo())))

@@ -25,7 +25,7 @@ def view(request):
     return np.ascontiguousarray(photo(request.param)[:224, :224])
 
 
-def test_jitter_uses_all_four_in_any_order():
+def test_jitter_applies_all_four_operations_in_any_order():
     orders, values = set(), {name: [] for name in ('brightness', 'contrast', 'saturation', 'hue')}
     np.random.seed(0)
     jitter = RandomColorJitter()
@@ -46,7 +46,7 @@ def test_jitter_uses_all_four_in_any_order():
         assert seen.std() == pytest.approx((high - low) / np.sqrt(12), rel=0.06)
 
 
-def test_blur_has_a_uniform_strength():
+def test_the_strength_of_blur_is_uniformly_distributed():
     np.random.seed(0)
     blur = RandomGaussianBlur()
     seen = [sigma for _ in range(2000) for _, sigma in blur.random_plan()]
@@ -89,7 +89,7 @@ def steps(**settings):
     ]
 
 
-def test_what_is_left_to_the_device_is_what_would_be_done_here(view):
+def test_plans_for_the_device_equal_the_operations_of_a_worker(view):
     for seed in range(20):
         results = []
         for on_device in (False, True):
@@ -97,19 +97,19 @@ def test_what_is_left_to_the_device_is_what_would_be_done_here(view):
             results.append(dict(img=[view, view]))
             for step in steps(on_device=on_device):
                 step.transform(results[-1])
-        here, there = results
-        for done, plan in zip(here['img'], there['photometric']):
-            assert np.array_equal(done, photometric.change_view(view, plan))
+        on_cpu, planned = results
+        for changed, plan in zip(on_cpu['img'], planned['photometric']):
+            assert np.array_equal(changed, photometric.change_view(view, plan))
 
 
-def test_a_change_here_after_one_left_to_the_device_is_refused(view):
+def test_a_worker_transform_after_a_device_transform_is_refused(view):
     results = dict(img=[view, view])
     RandomGaussianBlur(prob=1, on_device=True).transform(results)
-    with pytest.raises(InputError, match='RandomGrayscale follows a step with on_device=True'):
+    with pytest.raises(InputError, match='RandomGrayscale follows a transform with on_device=True'):
         RandomGrayscale().transform(results)
 
 
-def test_a_single_image_of_another_pipeline_is_taken():
+def test_a_single_image_of_another_pipeline_is_accepted():
     from mmdet.registry import TRANSFORMS
 
     grayscale = TRANSFORMS.build(dict(type='mmcrosscl.RandomGrayscale', prob=1))
@@ -132,14 +132,14 @@ def test_bad_settings_are_named(build, message):
 
 
 @pytest.mark.parametrize('missing', ['on_cpu', 'on_device', 'parameter_range'])
-def test_a_row_without_a_function_fails_when_it_is_made(missing):
+def test_an_operation_without_a_function_cannot_be_created(missing):
     fields = dict(on_cpu=abs, on_device=abs, parameter_range=abs)
     del fields[missing]
     with pytest.raises(TypeError, match=missing):
         Operation(**fields)
 
 
-def test_ranges_follow_from_the_amounts():
+def test_amounts_determine_the_parameter_ranges():
     ranges = RandomColorJitter(brightness=0.3, contrast=2, saturation=0, hue=0.2).ranges
     assert ranges == dict(
         brightness=(0.7, 1.3), contrast=(0, 3), saturation=(1, 1), hue=(-0.2, 0.2)
@@ -164,7 +164,7 @@ class RandomPosterize(photometric.PerView):
 
 
 @pytest.mark.parametrize('on_device', [False, True])
-def test_a_new_operation_is_one_row(monkeypatch, on_device):
+def test_a_new_operation_needs_one_row(monkeypatch, on_device):
     operation = Operation(
         on_cpu=posterize,
         on_device=posterize_on_device,

@@ -1,4 +1,4 @@
-"""Each operation on a batch against the same operation on one view."""
+"""Each operation on a batch matches the same operation on one view."""
 
 import numpy as np
 import pytest

@@ -15,7 +15,7 @@ def run(crops, size=224, **settings):
 
 @st.composite
 def crop(draw):
-    """A crop in an image of up to 2,000 pixels, also thin, tiny and at the border."""
+    """Generate a crop, possibly thin, tiny or at the border, of an image of up to 2,000×2,000."""
     width, height = draw(st.integers(1, 2000)), draw(st.integers(1, 2000))
     w, h = draw(st.integers(1, width)), draw(st.integers(1, height))
     left = draw(st.sampled_from([0, width - w]) | st.integers(0, width - w))
@@ -24,7 +24,7 @@ def crop(draw):
 
 
 @given(query=crop(), key=crop(), size=st.sampled_from([32, 64, 224, 384, 480]))
-def test_regions_follow_a_direct_computation(query, key, size):
+def test_regions_match_a_direct_computation(query, key, size):
     results = run([query, key], size)
     n = 0
     for row in range(6):
@@ -42,7 +42,7 @@ def test_regions_follow_a_direct_computation(query, key, size):
             assert results['query_regions'][n].tolist() == pytest.approx([x0, y0, x1, y1])
             assert results['key_regions'][n].tolist() == pytest.approx(mapped, rel=1e-5, abs=1e-3)
             inside = min(mapped[:2]) >= 0 and max(mapped[2:]) < size
-            # on the border itself rounding may tip the comparison
+            # exactly on the border, rounding decides the comparison
             near = min(abs(v) for v in (*mapped, *(v - size for v in mapped))) < 1e-9 * size
             if not near:
                 assert bool(results['paired'][n]) == inside
@@ -60,7 +60,7 @@ def test_equal_crops_pair_every_window_with_itself(same, size):
     )
 
 
-def test_crops_apart_pair_nothing():
+def test_disjoint_crops_have_no_pairs():
     assert not run([(0, 0, 50, 50), (60, 60, 40, 40)])['paired'].any()
 
 
@@ -71,8 +71,8 @@ def test_windows_beyond_the_view_are_omitted():
     assert len(run([(0, 0, 9, 9)] * 2, window=64, grid=6)['paired']) == 25
 
 
-def test_a_paired_region_shows_the_same_place():
-    """Pixels of a region are alike in both views, to within resampling."""
+def test_a_paired_region_shows_the_same_content_in_both_views():
+    """The mean color of a region is equal in both views up to resampling."""
     np.random.seed(1)
     results = TwoCrops(scale=224).transform(dict(img=photo()))
     results = RegionPairs().transform(results)
@@ -90,7 +90,7 @@ def test_a_paired_region_shows_the_same_place():
 
 
 def test_pairing_rates_of_the_published_crops():
-    """56 % of windows are paired on a 500×375 image, and 2.4 % of images have none."""
+    """On 500×375 images, 56 % of the windows are paired, and 2.4 % of the images have no pair."""
     np.random.seed(0)
     crops = TwoCrops()
     paired = np.stack(

@@ -15,7 +15,7 @@ from tests.datasets.transforms.images import error, photo
 
 @pytest.mark.parametrize('name', ['coffee.png', 'retina.jpg', 'chelsea.png'])
 @pytest.mark.parametrize('size', [96, 224, 480])
-def test_resized_crop_is_pillows(name, size):
+def test_resized_crop_matches_pillow(name, size):
     img = photo(name)
     height, width = img.shape[:2]
     for crop in [
@@ -33,7 +33,7 @@ def test_resized_crop_is_pillows(name, size):
         assert np.abs(actual.astype(int) - np.asarray(reference)).max() <= 2
 
 
-def test_views_are_the_crops_that_it_names():
+def test_views_show_the_recorded_crops():
     np.random.seed(3)
     img = photo()
     results = TwoCrops(scale=96, flip_prob=0).transform(dict(img=img))
@@ -44,8 +44,8 @@ def test_views_are_the_crops_that_it_names():
 
 
 @pytest.mark.parametrize('height, width', [(375, 500), (500, 375), (40, 200), (200, 30), (7, 5)])
-def test_crops_are_distributed_as_torchvisions(height, width):
-    """Two-sample Kolmogorov–Smirnov tests of each number, the area and the aspect at 1e-6."""
+def test_crops_have_the_distribution_of_torchvision(height, width):
+    """Kolmogorov–Smirnov tests of left, top, width, height, area and aspect, at level 1e-6."""
     np.random.seed(0)
     torch.manual_seed(0)
     count = 4000
@@ -64,7 +64,7 @@ def test_crops_are_distributed_as_torchvisions(height, width):
         assert np.abs(shares[0] - shares[1]).max() < np.sqrt(np.log(2 / 1e-6) / count)
 
 
-def test_an_image_that_no_crop_fits_is_cut_in_its_middle():
+def test_an_image_that_no_random_crop_fits_is_center_cropped():
     image = torch.empty(0, 10, 400)
     top, left, height, width = RandomResizedCrop.get_params(image, [0.9, 1], [3 / 4, 4 / 3])
     assert TwoCrops(crop_ratio_range=(0.9, 1)).random_crop(10, 400) == (left, top, width, height)
@@ -72,7 +72,7 @@ def test_an_image_that_no_crop_fits_is_cut_in_its_middle():
 
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(1, 300), width=st.integers(1, 300), seed=st.integers(0, 999))
-def test_any_image_size_gives_crops_inside_it(height, width, seed):
+def test_crops_lie_inside_an_image_of_any_size(height, width, seed):
     np.random.seed(seed)
     results = TwoCrops(scale=32).transform(dict(img=np.zeros((height, width, 3), np.uint8)))
     left, top, w, h = results['crops'].T
@@ -81,13 +81,13 @@ def test_any_image_size_gives_crops_inside_it(height, width, seed):
 
 
 @pytest.mark.parametrize('shape', [(1, 1), (10, 10000), (10000, 10)])
-def test_extreme_images_become_views(shape):
+def test_images_of_extreme_shape_are_cropped(shape):
     results = TwoCrops(scale=224).transform(dict(img=np.full((*shape, 3), 7, np.uint8)))
     for view in results['img']:
         assert view.shape == (224, 224, 3) and (view == 7).all()
 
 
-def test_a_flip_is_that_of_the_image_before_the_crops():
+def test_the_flip_applies_to_the_image_before_the_crops():
     img = photo()
     np.random.seed(3)
     flipped = TwoCrops(scale=96, flip_prob=1).transform(dict(img=img))
@@ -100,7 +100,7 @@ def test_a_flip_is_that_of_the_image_before_the_crops():
 
 
 def test_both_views_share_one_flip_half_of_the_time():
-    """Left is dark and right is bright, so each view tells whether it was flipped."""
+    """The image is dark on the left and bright on the right, which makes a flip detectable."""
     img = np.tile(np.arange(200, dtype=np.uint8)[None, :, None], (50, 1, 3))
     np.random.seed(0)
     seen = [TwoCrops(scale=8).transform(dict(img=img)) for _ in range(1000)]
@@ -110,7 +110,7 @@ def test_both_views_share_one_flip_half_of_the_time():
     assert np.mean([results['flip'] for results in seen]) == pytest.approx(0.5, abs=0.05)
 
 
-def test_a_flipped_image_of_mmcv_is_taken():
+def test_an_image_flipped_by_mmcv_is_accepted():
     img = photo()
     np.random.seed(0)
     flipped = TwoCrops(scale=64, flip_prob=0).transform(dict(img=img[:, ::-1]))
@@ -122,9 +122,9 @@ def test_a_flipped_image_of_mmcv_is_taken():
         assert np.array_equal(actual, reference)
 
 
-def test_the_scale_may_follow_from_the_place():
+def test_the_scale_may_depend_on_the_index():
     transform = TwoCrops(scale=64)
-    transform.scale_at = lambda place: 32 * (1 + place.epoch)
+    transform.scale_at = lambda index: 32 * (1 + index.epoch)
     image = np.zeros((50, 60, 3), np.uint8)
     for epoch in range(3):
         results = transform(dict(img=image, sample_idx=SeededIndex(4, 0, epoch, 7)))

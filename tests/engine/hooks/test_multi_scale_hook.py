@@ -25,23 +25,23 @@ def scales(length, seed, **settings):
 
 @pytest.mark.parametrize('unit', [dict(), dict(images=4)], ids=['epochs', 'iterations'])
 @pytest.mark.parametrize('length, period', [(200, 2), (800, 8), (100, 1), (7, 1), (150, 2)])
-def test_there_is_a_draw_per_percent_of_the_run(length, period, unit):
-    drawn = scales(length, 3, **unit)
-    for step, scale in enumerate(drawn):
-        assert scale == drawn[step // period * period]
-    assert set(drawn) <= set(SCALES)
+def test_each_percent_of_the_run_has_one_scale(length, period, unit):
+    chosen = scales(length, 3, **unit)
+    for step, scale in enumerate(chosen):
+        assert scale == chosen[step // period * period]
+    assert set(chosen) <= set(SCALES)
     if length >= 100:
-        assert set(drawn) == set(SCALES)
+        assert set(chosen) == set(SCALES)
 
 
-def test_scales_are_drawn_evenly_and_by_the_seed():
-    draws = Counter(scale for seed in range(30) for scale in scales(100, seed))
-    assert all(abs(count / 3000 - 1 / 3) < 0.04 for count in draws.values())
+def test_scales_are_equally_likely_and_depend_on_the_seed():
+    counts = Counter(scale for seed in range(30) for scale in scales(100, seed))
+    assert all(abs(count / 3000 - 1 / 3) < 0.04 for count in counts.values())
     assert len({tuple(scales(20, seed)) for seed in range(5)}) == 5
 
 
-def test_iterations_are_counted_on_from_a_resume():
-    """From 5 iterations of 4 images on there are 8 in each."""
+def test_a_resume_with_another_batch_size_keeps_the_scale_of_each_iteration():
+    """The first 5 iterations have 4 images each, and later iterations have 8 images each."""
     before = ScaleSchedule(SCALES, 20, images=4)
     after = ScaleSchedule(SCALES, 20, images=8, first=(5, 20))
     for step in range(5, 20):
@@ -71,7 +71,7 @@ def test_the_crops_of_wrapped_datasets_are_found(tmp_path):
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_views_of_an_epoch_have_the_drawn_size(tmp_path, workers, monkeypatch):
+def test_views_of_an_epoch_have_the_size_of_the_schedule(tmp_path, workers, monkeypatch):
     cfg = tiny_config(tmp_path, epochs=6, workers=workers)
     cfg.custom_hooks = [dict(type='mmcrosscl.MultiScaleHook', scales=[32, 64, 96])]
     runner = build_runner(cfg)
@@ -97,7 +97,7 @@ def test_a_sampler_without_seeded_indices_is_refused(tmp_path, by_epoch):
         cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=2)
     cfg.custom_hooks = [dict(type='mmcrosscl.MultiScaleHook')]
     name = 'SeededSampler' if by_epoch else 'SeededInfiniteSampler'
-    with pytest.raises(InputError, match=f'needs the indices that mmcrosscl.{name} gives; set'):
+    with pytest.raises(InputError, match=f'needs the sampler mmcrosscl.{name}; set'):
         build_runner(cfg).train()
 
 
@@ -105,11 +105,11 @@ def test_a_pipeline_without_crops_is_refused(tmp_path):
     cfg = tiny_config(tmp_path)
     cfg.train_dataloader.dataset.pipeline = [dict(type='mmcrosscl.LoadImage')]
     cfg.custom_hooks = [dict(type='mmcrosscl.MultiScaleHook')]
-    with pytest.raises(InputError, match='finds no mmcrosscl.TwoCrops'):
+    with pytest.raises(InputError, match='needs mmcrosscl.TwoCrops in the pipeline'):
         build_runner(cfg).train()
 
 
 @pytest.mark.parametrize('scales', [(), (0, 224)])
-def test_bad_scales_are_named(scales):
-    with pytest.raises(InputError, match='scales are'):
+def test_invalid_scales_are_refused(scales):
+    with pytest.raises(InputError, match='expected one or more scales above 0, but got'):
         MultiScaleHook(scales)

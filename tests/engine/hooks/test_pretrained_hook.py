@@ -1,8 +1,12 @@
-"""What a detector starts from, by the config alone."""
+"""Initialization of a detector by its config."""
+
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import PretrainedInit
 
 from mmcrosscl.engine import build_runner
 from mmcrosscl.errors import InputError
@@ -31,12 +35,15 @@ def pretrained(tmp_path_factory):
 def run(coco, tmp_path):
     """Train an R18 RetinaNet for an epoch of one step that changes nothing; gives the runner."""
 
-    def run(without=(), **changes):
+    def run(without=(), backbone=None, **changes):
         cfg = Config.fromfile(CONFIG)
         shorten(cfg, coco)
         cfg.merge_from_dict(
             dict(
-                model=dict(backbone=dict(depth=18), neck=dict(in_channels=[64, 128, 256, 512])),
+                model=dict(
+                    backbone=dict(depth=18, **(backbone or {})),
+                    neck=dict(in_channels=[64, 128, 256, 512]),
+                ),
                 optim_wrapper=dict(optimizer=dict(lr=0.0)),
                 default_hooks=dict(checkpoint=dict(interval=1)),
                 work_dir=str(tmp_path),
@@ -102,3 +109,53 @@ def test_a_checkpoint_that_matches_nothing_is_an_error(run, tmp_path, content):
     complaint = 'no known checkpoint' if content == 'nothing' else 'the backbones differ'
     with pytest.raises(InputError, match=complaint):
         run(pretrained=str(path))
+
+
+def test_another_initialization_of_the_backbone_is_not_loaded(run, pretrained, monkeypatch):
+    """The hook would overwrite it, or the config asks for random weights."""
+    monkeypatch.setattr(PretrainedInit, '__call__', lambda *args: pytest.fail('it is loaded'))
+    init_cfg = dict(type='Pretrained', checkpoint='torchvision://resnet18')
+    runner = run(
+        pretrained=str(pretrained), backbone=dict(init_cfg=dict(_delete_=True, **init_cfg))
+    )
+    assert torch.equal(first(runner), first(pretrained))
+    runner = run(pretrained=None, backbone=dict(init_cfg=dict(_delete_=True, **init_cfg)))
+    # Kaiming initialization: variance 2 / (channels · kernel area), here of the outputs
+    assert first(runner).std() == pytest.approx((2 / (64 * 49)) ** 0.5, rel=0.05)
+    with pytest.raises(pytest.fail.Exception):
+        run(
+            pretrained=str(pretrained),
+            backbone=dict(init_cfg=dict(_delete_=True, **init_cfg)),
+            load_from=str(pretrained),
+        )
+
+
+@pytest.mark.parametrize(
+    'backbone, warned',
+    [
+        (dict(frozen_stages=1, norm_eval=False), True),
+        (dict(frozen_stages=-1, norm_eval=True), True),
+        (dict(frozen_stages=-1, norm_eval=False), False),
+    ],
+)
+def test_a_partly_frozen_backbone_causes_a_warning(run, pretrained, tmp_path, backbone, warned):
+    run(pretrained=str(pretrained), backbone=backbone)
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert warned == ('model.backbone.frozen_stages=-1 and model.backbone.norm_eval=False' in log)
+    found = ', '.join(f'{name}={value}' for name, value in backbone.items())
+    assert warned == (f'The backbone has {found}: ' in log)
+
+
+@pytest.mark.parametrize('document', ['README.md', 'docs/fine-tuning.md'])
+def test_the_documented_config_is_the_recipe(document, pretrained):
+    """All layers train, as in the configs of this project."""
+    (block,) = [
+        block
+        for block in re.findall(r'```python\n(.*?)```', Path(document).read_text(), re.DOTALL)
+        if 'mmcrosscl.PretrainedHook' in block
+    ]
+    cfg = Config.fromstring(block, '.py')
+    ours = Config.fromfile(CONFIG).model.backbone
+    for name in ('frozen_stages', 'norm_eval', 'norm_cfg', 'style'):
+        assert cfg.model.backbone[name] == ours[name], name
+    assert cfg.default_hooks.pretrained == dict(type='mmcrosscl.PretrainedHook')

@@ -19,7 +19,7 @@ def limited(cfg, limit, interval=1):
     return cfg
 
 
-def test_broken_files_are_named_once_and_counted(tmp_path):
+def test_broken_files_are_logged_once_and_counted(tmp_path):
     cfg = limited(tiny_config(tmp_path, epochs=3, images=10, workers=2), 0.5)
     (tmp_path / 'photos/empty.jpg').write_bytes(b'')
     (tmp_path / 'photos/text\t.png').write_bytes(b'text')
@@ -47,7 +47,7 @@ def test_broken_files_are_named_once_and_counted(tmp_path):
     assert (tmp_path / 'work/broken_images.txt').read_text().splitlines() == listed
 
 
-def test_a_sound_folder_is_passed_over_in_silence(tmp_path):
+def test_intact_images_cause_no_log_line_and_no_list(tmp_path):
     build_runner(tiny_config(tmp_path)).train()
     assert 'readable image' not in log_of(tmp_path)
     assert not (tmp_path / 'work/broken_images.txt').exists()
@@ -58,24 +58,24 @@ def test_more_than_the_limit_stops_training_and_names_the_list(tmp_path):
     for i in range(3):
         (tmp_path / f'photos/{i}.jpg').write_bytes(b'text')
     listed = tmp_path / 'work/broken_images.txt'
-    message = rf'3 of the \d+ images .* are unreadable, more than the limit of 20%; {listed} lists'
+    message = rf'3 of the \d+ images .* are unreadable, more than the limit of 20%; fix .* {listed}'
     with pytest.raises(InputError, match=message):
         build_runner(cfg).train()
     assert len(listed.read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize('limit', [0, -0.1, 1.1, 10])
-def test_a_bad_limit_is_named(limit):
-    with pytest.raises(InputError, match=f'limit is {limit}; give the largest share'):
+def test_an_invalid_limit_is_refused(limit):
+    with pytest.raises(InputError, match=f'limit above 0 and at most 1, but got {limit}; set'):
         SkippedImagesHook(limit=limit)
 
 
 def png(width, height, rows=b''):
-    """A PNG that says it has width × height grey pixels."""
+    """Return a PNG file whose header declares width × height gray pixels."""
 
-    def chunk(kind, data):
+    def chunk(name, data):
         return (
-            struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+            struct.pack('>I', len(data)) + name + data + struct.pack('>I', zlib.crc32(name + data))
         )
 
     head = struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)
@@ -83,24 +83,24 @@ def png(width, height, rows=b''):
     return b'\x89PNG\r\n\x1a\n' + body
 
 
-def break_every_way(folder, whole: bytes) -> int:
-    """Write files that no image can be read from, of every kind; returns how many."""
+def write_broken_files(folder, intact: bytes) -> int:
+    """Write one file of each type of unreadable image, and return the number of files."""
     noise = np.random.default_rng(0).bytes
     contents = {
         'empty.jpg': b'',
         'text.jpg': b'<html>404 Not Found</html>',
         'noise.jpg': noise(5000),
         'zeros.jpg': bytes(5000),
-        'head.jpg': whole[:100],
-        'cut.jpg': whole[: len(whole) // 2],
-        'no_end.jpg': whole[:-30],
+        'head.jpg': intact[:100],
+        'cut.jpg': intact[: len(intact) // 2],
+        'no_end.jpg': intact[:-30],
         'text.pgm': b'P5 wide high',
         'head.png': png(10, 10)[:30],
         'no_rows.png': png(10, 10),
         'checksum.png': png(10, 10, bytes(110))[:-20] + b'xxxx' + png(10, 10, bytes(110))[-16:],
-        # 2.5 gigabytes of pixels from 2.5 megabytes
+        # declares 2.5 gigabytes of pixels
         'bomb.png': png(50_000, 50_000, bytes(10**7)),
-        # below Pillow's own limit
+        # below the number of pixels at which Pillow raises an error
         'large.png': png(13_000, 13_000, bytes(13_000 * 13_001)),
         'flat.png': png(0, 10),
         'text.webp': b'RIFF\x10\x00\x00\x00WEBPVP8 ',
@@ -111,17 +111,17 @@ def break_every_way(folder, whole: bytes) -> int:
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)
-    # more than any image, and not on the disk
+    # a sparse file of 1 TiB, which takes no space on the disk
     with (folder / 'sparse.jpg').open('wb') as file:
         file.truncate(2**40)
     return len(contents) + 1
 
 
-def test_a_folder_with_five_percent_of_every_kind_of_broken_file_trains(tmp_path):
+def test_a_folder_with_five_percent_of_broken_files_of_every_type_trains(tmp_path):
     folder = tmp_path / 'photos'
     write_demo_photos(folder, count=380)
-    whole = next(folder.rglob('*.jpg')).read_bytes()
-    broken = break_every_way(folder, whole)
+    intact = next(folder.rglob('*.jpg')).read_bytes()
+    broken = write_broken_files(folder, intact)
     assert broken == 20
     cfg = tiny_run(tmp_path, length=2, images=400, workers=2)
     cfg.train_dataloader.batch_size = 20
@@ -136,15 +136,15 @@ def test_a_folder_with_five_percent_of_every_kind_of_broken_file_trains(tmp_path
 
 
 @pytest.mark.parametrize('name', ['bomb.png', 'large.png', 'sparse.jpg'])
-def test_a_bomb_takes_no_memory(tmp_path, name):
+def test_a_decompression_bomb_takes_no_memory(tmp_path, name):
     import resource
 
     from mmcrosscl.datasets.transforms import LoadImage
     from mmcrosscl.errors import BrokenImageError
 
-    break_every_way(tmp_path, bytes(1000))
+    write_broken_files(tmp_path, bytes(1000))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(BrokenImageError):
         LoadImage()(dict(img_path=str(tmp_path / name)))
-    # in kilobytes; the pixels of the smallest are 500 megabytes
+    # in kilobytes; the pixels of the smallest decompression bomb take 500 megabytes
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000

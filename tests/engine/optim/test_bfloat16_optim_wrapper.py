@@ -13,7 +13,7 @@ def wrapper(model, kind, **settings):
     return OPTIM_WRAPPERS.build(dict(type=kind, optimizer=optimizer, **settings))
 
 
-def test_layers_run_in_bfloat16_and_weights_stay():
+def test_layers_run_in_bfloat16_and_weights_stay_in_float32():
     model = torch.nn.Linear(4, 4)
     wrapped = wrapper(model, 'mmcrosscl.BFloat16OptimWrapper')
     with wrapped.optim_context(model):
@@ -22,7 +22,7 @@ def test_layers_run_in_bfloat16_and_weights_stay():
     assert model.weight.dtype == torch.float32
 
 
-def test_gradients_accumulate_as_in_mmengines():
+def test_gradients_accumulate_as_in_mmengine():
     model = torch.nn.Linear(4, 1)
     wrapped = wrapper(model, 'mmcrosscl.BFloat16OptimWrapper', accumulative_counts=2)
     before = model.weight.clone()
@@ -35,7 +35,7 @@ def test_gradients_accumulate_as_in_mmengines():
 
 @pytest.mark.slow(50)
 @pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=pytest.mark.gpu)])
-def test_losses_stay_within_a_hundredth_over_a_hundred_steps(device):
+def test_losses_differ_from_float32_by_less_than_one_percent_over_100_steps(device):
     exact = MODELS.build(model_config(queue_len=64)).to(device).train()
     models = [exact, copy.deepcopy(exact)]
     wrappers = [
@@ -55,6 +55,6 @@ def test_losses_stay_within_a_hundredth_over_a_hundred_steps(device):
             assert log['loss'].dtype == torch.float32
             curve.append(log['loss'].item())
     full, half = torch.tensor(curves)
-    assert full[-10:].mean() < 0.9 * full[:10].mean()  # much is learnt meanwhile
+    assert full[-10:].mean() < 0.9 * full[:10].mean()  # the loss decreases
     assert not torch.equal(full, half)
     assert ((half - full).abs() / full).max() < 0.01

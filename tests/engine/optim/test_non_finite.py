@@ -31,8 +31,8 @@ def log_of(folder):
     return next(folder.glob('work/*/*.log')).read_text()
 
 
-def numbers(path):
-    """Every tensor of a checkpoint that is kept from step to step."""
+def tensors(path):
+    """Return the weights, buffers and momentum buffers of a checkpoint."""
     state = read_checkpoint(path)
     weights = dict(state['state_dict'])
     for number, moments in state['optimizer']['state'].items():
@@ -40,11 +40,11 @@ def numbers(path):
     return weights
 
 
-def test_a_bad_step_leaves_the_weights_as_they_were(tmp_path):
+def test_a_nan_inf_step_does_not_change_the_weights(tmp_path):
     cfg = poisoned(tmp_path, [4], length=3)
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=1)
     build_runner(cfg).train()
-    before, after, later = (numbers(tmp_path / f'work/iter_{i}.pth') for i in (4, 5, 6))
+    before, after, later = (tensors(tmp_path / f'work/iter_{i}.pth') for i in (4, 5, 6))
     moving = ('key_encoder.', 'queue.')
     for name, value in after.items():
         assert value.isfinite().all(), name
@@ -53,15 +53,15 @@ def test_a_bad_step_leaves_the_weights_as_they_were(tmp_path):
     weight = 'backbone.conv1.weight'
     assert not torch.equal(later[weight], after[weight])
     assert (
-        'NaN/Inf loss or gradient in iteration 5: the update is skipped, 1 consecutive, 1 in total'
-        in log_of(tmp_path)
+        'NaN/Inf loss or gradient in iteration 5: the update is skipped '
+        '(1 consecutive, 1 in total).' in log_of(tmp_path)
     )
     assert '1 updates were skipped in total' in log_of(tmp_path)
     assert not list(tmp_path.glob('work/non_finite*'))
 
 
 @pytest.mark.slow
-def test_one_bad_batch_of_accumulated_ones_is_one_update(tmp_path):
+def test_a_nan_inf_batch_within_accumulated_gradients_skips_one_update(tmp_path):
     cfg = poisoned(tmp_path, [1], length=12, images=48)
     cfg.optim_wrapper.accumulative_counts = 4
     runner = build_runner(cfg)
@@ -71,24 +71,24 @@ def test_one_bad_batch_of_accumulated_ones_is_one_update(tmp_path):
     assert all(buffer.isfinite().all() for buffer in runner.model.buffers())
 
 
-def test_bad_steps_that_are_not_in_a_row_are_counted_alone(tmp_path):
+def test_nan_inf_steps_that_are_not_consecutive_do_not_stop_training(tmp_path):
     build_runner(poisoned(tmp_path, [1, 2, 4, 5, 7, 8], length=4)).train()
     assert '2 consecutive, 6 in total' in log_of(tmp_path)
 
 
-def test_some_in_a_row_end_training_and_leave_what_a_replay_needs(tmp_path, monkeypatch, capsys):
+def test_consecutive_nan_inf_steps_stop_training_and_can_be_replayed(tmp_path, monkeypatch, capsys):
     cfg = poisoned(tmp_path, [], length=9)
-    # weights of 1e30 are finite, and nothing that is computed from them is
+    # weights of 1e30 are finite, but the results computed from them are not
     cfg.optim_wrapper.optimizer.lr = 1e30
     cfg.param_scheduler = [dict(type='ConstantLR', factor=1e-40, end=4, by_epoch=False)]
     runner = build_runner(cfg)
     with pytest.raises(
-        NonFiniteError, match='3 consecutive steps; inspect it with: mmcrosscl replay'
+        NonFiniteError, match='3 consecutive steps; inspect the first of them with: mmcrosscl'
     ):
         runner.train()
     iteration = int(re.search(r'in iteration (\d+): the update is skipped', log_of(tmp_path))[1])
     for path in tmp_path.glob('work/epoch_*.pth'):
-        assert all(value.isfinite().all() for value in numbers(path).values())
+        assert all(value.isfinite().all() for value in tensors(path).values())
 
     record = tmp_path / f'work/non_finite_iter_{iteration}_rank_0.pth'
     readable = json.loads(record.with_suffix('.json').read_text())
@@ -99,7 +99,6 @@ def test_some_in_a_row_end_training_and_leave_what_a_replay_needs(tmp_path, monk
         assert sample['sample_idx']['position'] == 4 * (iteration - 1) % 12 + readable[
             'samples'
         ].index(sample)
-        # the views can be made again from it
     text = replay(cfg, record)
     assert 'loss_global: nan' in text or 'loss_p4_p4: nan' in text or 'loss: nan' in text
     assert re.search(r'first NaN/Inf output: (?!none)', text)
@@ -116,7 +115,7 @@ def test_some_in_a_row_end_training_and_leave_what_a_replay_needs(tmp_path, monk
     assert text in capsys.readouterr().out
 
 
-def test_a_step_that_was_sound_replays_as_sound(tmp_path):
+def test_a_finite_step_replays_without_nan_inf(tmp_path):
     cfg = poisoned(tmp_path, [1], limit=1)
     cfg.train_dataloader.dataset.pipeline[3].on_device = True
     cfg.train_dataloader.dataset.pipeline[4].on_device = True
@@ -128,16 +127,16 @@ def test_a_step_that_was_sound_replays_as_sound(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'batch, told',
+    'batch, contents',
     [
         (
             dict(inputs=[], data_samples=[DetDataSample(metainfo=dict(img_path='a/b.jpg'))]),
             'a/b.jpg',
         ),
-        (torch.zeros(2), 'one without paths'),
+        (torch.zeros(2), 'no image paths'),
     ],
 )
-def test_a_detectors_batch_is_named(batch, told):
+def test_the_error_names_the_images_of_a_detectors_batch(batch, contents):
     hook = NonFiniteHook(limit=2)
     runner = SimpleNamespace(
         model=nn.BatchNorm2d(1),
@@ -148,13 +147,13 @@ def test_a_detectors_batch_is_named(batch, told):
     hook.before_train_iter(runner, 0)
     hook.after_train_iter(runner, 0, batch)
     with pytest.raises(
-        NonFiniteError, match=f'2 consecutive steps; the first batch was {told}; fix'
+        NonFiniteError, match=f'2 consecutive steps; the first batch contains {contents}; fix'
     ):
         hook.after_train_iter(runner, 1, dict(inputs=[], data_samples=[]))
 
 
 @pytest.mark.slow
-def test_ranks_leave_out_the_same_update(tmp_path):
+def test_all_ranks_skip_the_same_update(tmp_path):
     cfg = poisoned(tmp_path, [1, 3, 4, 5], rank=1, length=3, images=24)
     assert runs.finish(runs.start(cfg, 2, free_port())) == [1, 1]
     for rank in range(2):
@@ -168,10 +167,10 @@ def test_ranks_leave_out_the_same_update(tmp_path):
                if name.endswith('weight'))  # fmt: skip
 
 
-def test_something_else_is_no_record(tmp_path):
+def test_the_replay_refuses_other_files(tmp_path):
     torch.save({'state_dict': {}}, tmp_path / 'x.pth')
     cfg = runs.tiny_run(tmp_path)
-    with pytest.raises(InputError, match='has no inputs, meta, samples; name a non_finite_iter_'):
+    with pytest.raises(InputError, match='has no inputs, meta, samples; pass a non_finite_iter_'):
         replay(cfg, tmp_path / 'x.pth')
 
 
@@ -185,8 +184,8 @@ def wrapped(fused, momentum=0.9):
 @pytest.mark.parametrize('bad', [[0], [1], [0, 1, 3], [2, 3]])
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
 @pytest.mark.parametrize('where', ['loss', 'gradient'])
-def test_a_bad_update_is_as_if_it_were_not(where, value, bad, fused):
-    """A bad loss may have a sound gradient, and the other way round."""
+def test_a_skipped_update_changes_nothing(where, value, bad, fused):
+    """A NaN/Inf loss may have finite gradients, and a finite loss may have NaN/Inf gradients."""
     layer, wrapper = wrapped(fused)
     twin, plain = wrapped(False)
     twin.load_state_dict(layer.state_dict())
@@ -205,7 +204,7 @@ def test_a_bad_update_is_as_if_it_were_not(where, value, bad, fused):
 
 
 @pytest.mark.gpu
-def test_a_fused_update_waits_for_nothing_on_a_gpu():
+def test_a_fused_update_does_not_synchronize_with_the_gpu():
     layer = nn.Linear(2, 1).cuda()
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9, fused=True)
     wrapper = FiniteOptimWrapper(optimizer=optimizer)
@@ -220,7 +219,7 @@ def test_a_fused_update_waits_for_nothing_on_a_gpu():
     assert wrapper.skipped and torch.equal(layer.weight, before)
 
 
-def test_the_queue_takes_no_key_that_is_not_finite():
+def test_the_queue_rejects_nan_inf_keys():
     queue = KeyQueue(3, 8)
     before = queue.keys.clone()
     keys = torch.ones(4, 3)
@@ -232,7 +231,7 @@ def test_the_queue_takes_no_key_that_is_not_finite():
 
 
 class Half(AmpOptimWrapper):
-    """MMEngine's, on a CPU, which it refuses."""
+    """An ``AmpOptimWrapper`` for the CPU, which MMEngine's class does not support."""
 
     def __init__(self, optimizer, scale):
         self.optimizer = optimizer
@@ -245,8 +244,8 @@ class Half(AmpOptimWrapper):
         self.loss_scaler.update()
 
 
-def test_scaled_updates_that_are_left_out_are_counted_and_end_nothing():
-    """In float16 a scale that is too large is halved by just such steps."""
+def test_updates_skipped_by_loss_scaling_are_counted_and_do_not_stop_training():
+    """In float16, a skipped update is the normal way to halve a loss scale that is too large."""
     layer = nn.Linear(2, 1)
     wrapper = Half(torch.optim.SGD(layer.parameters(), lr=0.1), 2.0**10)
     hook, verdicts = NonFiniteHook(), []

@@ -1,4 +1,4 @@
-"""Worker processes that die or hang: each way to learn of it is taken away, and one is left."""
+"""Worker processes that die or hang: the tests disable all but one way to detect them."""
 
 import multiprocessing
 import os
@@ -55,26 +55,26 @@ def loader():
 
 @pytest.fixture
 def workers():
-    """The worker processes, once there are any."""
+    """Return a function that lists the worker processes of the test."""
     known = {child.pid for child in multiprocessing.active_children()}
     return lambda: [c for c in multiprocessing.active_children() if c.pid not in known]
 
 
-def test_batches_are_those_of_torch(loader):
+def test_batches_equal_those_of_torch(loader):
     batches = BatchIterator(loader, timeout=100)
     assert [batch.tolist() for batch in batches] == [[n, n + 1] for n in range(0, 200, 2)]
 
 
 @pytest.mark.slow
-def test_a_death_that_no_signal_tells_of_is_noticed(loader, workers):
+def test_a_dead_worker_is_detected_without_a_signal(loader, workers):
     batches = BatchIterator(loader, timeout=300)
     next(batches)
-    # torch learns of deaths from an exception in its handler, which can get lost
+    # torch reports deaths by an exception in its SIGCHLD handler, and the exception can get lost
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     victim = workers()[0]
     os.kill(victim.pid, signal.SIGKILL)
     begin = time.monotonic()
-    with pytest.raises(RunError, match=f'worker process .*{victim.pid}.* ended; .*--resume'):
+    with pytest.raises(RunError, match=f'worker process .*{victim.pid}.* died; .*--resume'):
         list(batches)
     assert time.monotonic() - begin < 60
 
@@ -82,7 +82,7 @@ def test_a_death_that_no_signal_tells_of_is_noticed(loader, workers):
 @pytest.mark.parametrize(
     'error', [ConnectionResetError(104, 'reset'), EOFError(), RuntimeError('0 items of ancdata')]
 )
-def test_a_connection_that_breaks_before_the_death_is_known_names_the_death(loader, workers, error):
+def test_a_broken_connection_to_a_worker_that_dies_names_the_worker(loader, workers, error):
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     source = iter(loader)
 
@@ -94,40 +94,40 @@ def test_a_connection_that_breaks_before_the_death_is_known_names_the_death(load
 
     batches = BatchIterator(broken(), timeout=0)
     next(batches)
-    with pytest.raises(RunError, match=r'worker process \d+ ended'):
+    with pytest.raises(RunError, match=r'worker process \d+ died'):
         next(batches)
 
 
-def test_a_connection_that_breaks_without_a_death_is_not_explained_away(loader, monkeypatch):
+def test_a_broken_connection_without_a_dead_worker_raises_the_original_error(loader, monkeypatch):
     monkeypatch.setattr(data_loading, 'DEATH_NOTICE', 0.5)
     source = iter(loader)
 
     def broken():
         yield next(source)
-        raise ConnectionResetError('of something else')
+        raise ConnectionResetError('to another host')
 
     batches = BatchIterator(broken(), timeout=0)
     next(batches)
-    with pytest.raises(ConnectionResetError, match='of something else'):
+    with pytest.raises(ConnectionResetError, match='to another host'):
         next(batches)
 
 
-def test_a_frozen_worker_is_not_waited_for(loader, workers):
-    """Stopped in whatever it does, also amid the handing over of a batch."""
+def test_a_stopped_worker_ends_training_at_the_time_limit(loader, workers):
+    """The signal stops a worker at any point, even while the worker sends a batch."""
     batches = BatchIterator(loader, timeout=2)
     next(batches)
-    frozen = workers()
-    for worker in frozen:
+    stopped = workers()
+    for worker in stopped:
         os.kill(worker.pid, signal.SIGSTOP)
     try:
         with pytest.raises(RunError, match='no batch arrived within 2 seconds'):
             list(batches)
     finally:
-        for worker in frozen:
+        for worker in stopped:
             os.kill(worker.pid, signal.SIGCONT)
 
 
-def test_the_limit_is_for_the_wait_alone_and_restores_the_handler():
+def test_the_time_limit_covers_only_the_block_and_restores_the_handler():
     before = signal.getsignal(signal.SIGALRM)
     with time_limit(0.2):
         pass
@@ -139,7 +139,7 @@ def test_the_limit_is_for_the_wait_alone_and_restores_the_handler():
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
-def test_an_exception_that_python_drops_is_raised_again():
+def test_the_error_is_raised_again_if_python_drops_it():
     class Callback:
         def __del__(self):
             time.sleep(0.5)
@@ -151,7 +151,7 @@ def test_an_exception_that_python_drops_is_raised_again():
     assert time.monotonic() - begin < 5
 
 
-def test_other_threads_have_no_limit():
+def test_other_threads_have_no_time_limit():
     done = []
 
     def wait():
@@ -166,7 +166,7 @@ def test_other_threads_have_no_limit():
 
 
 def test_the_deaths_of_several_loaders_are_reported_once(workers):
-    """torch raises for each loader at a SIGCHLD, whenever a child of the process ends."""
+    """torch raises one error for each loader at each SIGCHLD of any child process."""
     loaders = [build_loader(persistent_workers=True) for _ in range(2)]
     iterators = [BatchIterator(loader, timeout=0) for loader in loaders]
     for batches in iterators:
@@ -182,13 +182,13 @@ def test_the_deaths_of_several_loaders_are_reported_once(workers):
 
 
 @pytest.mark.parametrize('by_epoch', [True, False])
-def test_workers_end_with_the_training(tmp_path, workers, by_epoch):
+def test_workers_end_when_training_ends(tmp_path, workers, by_epoch):
     cfg = runs.tiny_run(tmp_path, by_epoch=by_epoch, length=2, workers=2)
     assert cfg.train_dataloader.persistent_workers
     runner = build_runner(cfg)
     runner.train()
     assert not workers()
     if by_epoch:
-        # the loader is as usable as before; MMEngine's endless samplers begin but once
+        # the loader can be used again; MMEngine's infinite samplers cannot start a second time
         assert len(next(iter(runner.train_dataloader))['data_samples']) == 4
         end_workers(runner.train_dataloader)

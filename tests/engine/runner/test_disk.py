@@ -1,4 +1,4 @@
-"""Full, read-only and vanished disks, and worker processes that die or hang."""
+"""Full, read-only and missing disks, and worker processes that die or hang."""
 
 import os
 import resource
@@ -24,13 +24,13 @@ FILE_SYSTEMS = (
     ).returncode
 )
 needs_mount = pytest.mark.skipif(
-    not FILE_SYSTEMS, reason='needs the right to mount a file system in a namespace of its own'
+    not FILE_SYSTEMS, reason='needs the permission to mount a file system in a new namespace'
 )
 
 
 @HOOKS.register_module()
 class FileLimit(Hook):
-    """From an iteration on no file may be longer than so many bytes: what a full disk is to it."""
+    """Imitates a full disk: limits the size of files, in bytes, from an iteration on."""
 
     def __init__(self, iteration: int, size: int) -> None:
         self.iteration, self.size = iteration, size
@@ -55,17 +55,17 @@ def test_a_checkpoint_that_cannot_be_written_ends_training(tmp_path, no_limit):
     message = r'cannot write .*epoch_3.pth: .*File too large; make room, or choose another'
     with pytest.raises(InputError, match=message):
         build_runner(cfg).train()
-    # at most the interval was lost
+    # at most one checkpoint interval is lost
     assert [path.name for path in tmp_path.glob('work/*.pth')] == ['epoch_2.pth']
     assert not list(tmp_path.glob('work/.*'))
     verify_checksums(tmp_path / 'work/epoch_2.pth')
 
 
 def in_file_system(tmp_path, mount: str, epochs: int):
-    """Train with a work dir in a file system that is there for this alone, and list it."""
+    """Train with the work dir in a temporary file system, and list the files in the work dir."""
     cfg = runs.tiny_run(tmp_path / 'data', length=epochs)
-    # a megabyte
-    cfg.model.queue_len = 25_000
+    # the queue takes about a megabyte in each checkpoint
+    cfg.model.queue.length = 25_000
     cfg.work_dir = str(tmp_path / 'disk/work')
     cfg.dump(tmp_path / 'run.py')
     (tmp_path / 'disk').mkdir()
@@ -81,7 +81,7 @@ def in_file_system(tmp_path, mount: str, epochs: int):
 
 @pytest.mark.slow
 @needs_mount
-def test_a_full_disk_is_one_sentence_and_leaves_the_old_checkpoints(tmp_path):
+def test_a_full_disk_prints_one_sentence_and_keeps_old_checkpoints(tmp_path):
     done = in_file_system(tmp_path, '-o size=25m', 9)
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1
@@ -92,22 +92,24 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_checkpoints(tmp_path):
 
 @pytest.mark.slow
 @needs_mount
-def test_a_read_only_disk_is_one_sentence(tmp_path):
+def test_a_read_only_disk_prints_one_sentence(tmp_path):
     done = in_file_system(tmp_path, '-o ro', 1)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith('error: cannot write ') and 'Read-only file system' in last
 
 
-def test_a_work_dir_that_cannot_be_is_one_sentence(tmp_path):
+def test_a_work_dir_that_cannot_be_created_is_an_input_error(tmp_path):
     (tmp_path / 'file').write_text('')
     cfg = runs.tiny_run(tmp_path / 'data')
     cfg.work_dir = str(tmp_path / 'file/work')
-    with pytest.raises(InputError, match='cannot write .*file.*; make room or fix that'):
+    with pytest.raises(
+        InputError, match='cannot write .*file.*; free disk space or make the folder writable'
+    ):
         build_runner(cfg)
 
 
-def test_images_that_are_gone_end_training(tmp_path):
+def test_missing_images_end_training(tmp_path):
     cfg = runs.tiny_run(tmp_path)
     runner = build_runner(cfg)
     assert len(runner.train_dataloader.dataset) == 12
@@ -116,7 +118,7 @@ def test_images_that_are_gone_end_training(tmp_path):
         runner.train()
 
 
-def test_a_worker_that_dies_ends_training_in_time(tmp_path):
+def test_a_dead_worker_ends_training_in_time(tmp_path):
     cfg = runs.tiny_run(tmp_path, length=200, workers=2)
     cfg.custom_hooks = [dict(type='KillWorker')]
     cfg.default_hooks.checkpoint.interval = 1000
@@ -127,14 +129,14 @@ def test_a_worker_that_dies_ends_training_in_time(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_file_that_never_answers_ends_training_in_time(tmp_path):
+def test_a_file_that_blocks_the_reader_ends_training_in_time(tmp_path):
     cfg = runs.tiny_run(tmp_path, workers=1)
     cfg.train_dataloader.timeout = 5
     runner = build_runner(cfg)
     assert len(runner.train_dataloader.dataset) == 12
     for path in (tmp_path / 'photos').rglob('*.jpg'):
         path.unlink()
-        # reading it waits for someone to write
+        # a reader waits until another process writes to the FIFO
         os.mkfifo(path)
     with pytest.raises(RunError, match='no batch arrived within 5 seconds'):
         runner.train()

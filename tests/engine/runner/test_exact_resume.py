@@ -1,4 +1,4 @@
-"""A run that is interrupted and resumed is the run that was not."""
+"""A run that is interrupted and resumed equals an uninterrupted run."""
 
 import re
 
@@ -18,7 +18,7 @@ CASES = {
 
 
 def everything_on(folder, stop_at=None, **settings) -> Config:
-    """Multi-scale, an average of the weights, a clipped gradient."""
+    """Return a config with multi-scale views, averaged weights and gradient clipping."""
     cfg = runs.tiny_run(folder, **settings)
     cfg.custom_hooks = [
         dict(type='mmcrosscl.MultiScaleHook', scales=[32, 64]),
@@ -41,35 +41,35 @@ def train(cfg, world, stop_rank=0):
 @pytest.mark.parametrize('name', CASES)
 def test_resuming_after_any_iteration_changes_nothing(tmp_path, name, world):
     settings = CASES[name]
-    # the same photographs for both, and as many iterations for two processes as for one
+    # two processes use twice as many images, so that the number of iterations is the same
     settings = settings | dict(images=12 * world)
-    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-    assert train(everything_on(whole, **settings), world) == [0] * world
-    last = sorted(whole.glob('work/*.pth'))[-1].name
-    iterations = len(runs.diary(whole))
+    uninterrupted, interrupted = tmp_path / 'uninterrupted', tmp_path / 'interrupted'
+    assert train(everything_on(uninterrupted, **settings), world) == [0] * world
+    last = sorted(uninterrupted.glob('work/*.pth'))[-1].name
+    iterations = len(runs.diary(uninterrupted))
     assert iterations in (8, 9)
-    (parts / 'photos').parent.mkdir()
-    (parts / 'photos').symlink_to(whole / 'photos')
+    (interrupted / 'photos').parent.mkdir()
+    (interrupted / 'photos').symlink_to(uninterrupted / 'photos')
     for stop_at in (0, 1, 4, iterations - 1):
-        cfg = everything_on(parts, stop_at=stop_at, **settings)
+        cfg = everything_on(interrupted, stop_at=stop_at, **settings)
         cfg.resume = True
         assert train(cfg, world, stop_rank=world - 1) == [EXIT_PREEMPTED] * world
-    cfg = everything_on(parts, **settings)
+    cfg = everything_on(interrupted, **settings)
     cfg.resume = True
     assert train(cfg, world) == [0] * world
 
     for rank in range(world):
-        assert runs.diary(whole, rank) == runs.diary(parts, rank)
-        lines = (parts / f'diary{rank}.jsonl').read_text().splitlines()
-        assert len(lines) == iterations  # no iteration twice
-    assert {entry['size'] for entry in runs.diary(whole).values()} == {32, 64}
-    assert runs.scalars(whole) == runs.scalars(parts)
-    runs.assert_same_state(whole / 'work' / last, parts / 'work' / last)
+        assert runs.diary(uninterrupted, rank) == runs.diary(interrupted, rank)
+        lines = (interrupted / f'diary{rank}.jsonl').read_text().splitlines()
+        assert len(lines) == iterations  # no iteration runs twice
+    assert {entry['size'] for entry in runs.diary(uninterrupted).values()} == {32, 64}
+    assert runs.scalars(uninterrupted) == runs.scalars(interrupted)
+    runs.assert_same_state(uninterrupted / 'work' / last, interrupted / 'work' / last)
 
 
 @pytest.mark.slow
-def test_a_run_without_a_seed_goes_on_with_its_own(tmp_path):
-    """The default: the seed is drawn, and the checkpoint knows it."""
+def test_a_run_without_a_seed_resumes_with_its_random_seed(tmp_path):
+    """By default, the seed is random, and the checkpoint contains the seed."""
     cfg = everything_on(tmp_path, stop_at=4)
     cfg.randomness = dict(seed=None, diff_rank_seed=True)
     assert train(cfg, 2) == [EXIT_PREEMPTED] * 2
@@ -85,7 +85,7 @@ def test_a_run_without_a_seed_goes_on_with_its_own(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('by_epoch', [True, False])
-def test_another_number_of_processes_goes_on_and_says_what_changes(tmp_path, by_epoch):
+def test_a_resume_on_another_number_of_processes_logs_the_changes(tmp_path, by_epoch):
     length = 3 if by_epoch else 9
     settings = dict(by_epoch=by_epoch, length=length, images=24)
     assert train(everything_on(tmp_path, stop_at=3, **settings), 1) == [EXIT_PREEMPTED]
@@ -95,11 +95,12 @@ def test_another_number_of_processes_goes_on_and_says_what_changes(tmp_path, by_
     assert train(cfg, 2) == [0, 0]
     log = runs.log_of(tmp_path)
     assert re.search(
-        'is from 1 processes of 4 images, and this is a run of 2 of 4: 8 images a step instead of '
-        '4.* The learning rate is that of the checkpoint',
+        'was saved by 1 processes with 4 images each, but this run has 2 processes with 4 images '
+        'each. An iteration now uses 8 images instead of 4.* The learning rate of the checkpoint '
+        'is kept',
         log,
     )
-    # the next images are those that were not seen
+    # the resumed run starts with images that the first run has not seen
     entries = [runs.diary(tmp_path, rank) for rank in range(2)]
     first = min(entries[1])
     rest = [path for entry in entries for path in entry[first]['paths']]

@@ -1,4 +1,4 @@
-"""A run that is killed again and again, while it writes checkpoints too, loses nothing."""
+"""A run that is killed repeatedly, also while it writes checkpoints, can always resume."""
 
 import json
 import os
@@ -20,11 +20,11 @@ KILLS, INTERVAL = 30, 2
 
 
 def long_run(folder: Path, stop_at: int | None = None, interval: int = INTERVAL):
-    """Longer than any machine gets, so that the moments of the kills need not suit its speed."""
+    """Return the config of a run that does not end before it is killed, on any machine."""
     cfg = runs.tiny_run(folder, by_epoch=False, length=100_000)
-    # over ten megabytes: a good part of the time is spent on writing them
-    cfg.model.queue_len = 4 * 10**5
-    # the least that can be kept
+    # checkpoints of over ten megabytes, so that writing them takes much of the time
+    cfg.model.queue.length = 4 * 10**5
+    # keep the smallest possible number of checkpoints
     cfg.default_hooks.checkpoint.update(interval=interval, max_keep_ckpts=1)
     cfg.custom_hooks = [dict(type='Diary', folder=str(folder), stop_at=stop_at)]
     cfg.resume = True
@@ -37,7 +37,7 @@ def saved(folder: Path) -> list[int]:
 
 
 def begun(folder: Path) -> list[int]:
-    """The numbers, from 0, of the iterations since the start; all but the last are complete."""
+    """Return the iterations, counted from 0, that have started. All but the last are complete."""
     try:
         *lines, _ = Path(folder, 'diary0.jsonl').read_text().split('\n')
     except FileNotFoundError:
@@ -60,46 +60,47 @@ def writing(folder: Path, since: float) -> bool:
 def wait(process, condition, *args) -> None:
     end = time.monotonic() + 60
     while not condition(*args):
-        assert process.is_alive(), 'it ended by itself'
-        assert time.monotonic() < end, 'it does not go on'
+        assert process.is_alive(), 'the process ended by itself'
+        assert time.monotonic() < end, 'the process makes no progress'
         time.sleep(0.001)
 
 
 @pytest.mark.slow(50)
 def test_thirty_kills_at_random_moments(tmp_path):
-    draw = random.Random(0)
+    rng = random.Random(0)
     in_writing = done = 0
     for number in range(KILLS):
         (tmp_path / 'diary0.jsonl').unlink(missing_ok=True)
         start = time.time()
         (process,) = runs.start(long_run(tmp_path))
-        wait(process, reached, tmp_path, draw.randint(1, 8))
+        wait(process, reached, tmp_path, rng.randint(1, 8))
         if number % 3 == 0:
             wait(process, writing, tmp_path, start)
-        time.sleep(draw.uniform(0, 0.05))
+        time.sleep(rng.uniform(0, 0.05))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         iterations = begun(tmp_path)
         in_writing += writing(tmp_path, start)
-        # from where the one before was, at most an interval
+        # the run resumed at most one interval before the point at which it was killed
         assert iterations[0] >= done - INTERVAL
         done = iterations[-1]
         assert done - max(saved(tmp_path), default=0) < INTERVAL + 1
         for iteration in saved(tmp_path):
             verify_checksums(tmp_path / f'work/iter_{iteration}.pth')
-    print(f'{KILLS} kills, {in_writing} of them in writing, {done} iterations done')
+    print(f'{KILLS} kills, {in_writing} of them while a checkpoint was written, {done} iterations')
     assert in_writing > 0 and done > 10
 
-    # a save is due there anyway, whose place the one on SIGTERM takes in the whole run
+    # The killed run saves a checkpoint at this iteration in any case. The uninterrupted run saves
+    # one only because of SIGTERM.
     end = done + done % INTERVAL + INTERVAL
     assert runs.finish(runs.start(long_run(tmp_path, stop_at=end - 1))) == [EXIT_PREEMPTED]
     assert saved(tmp_path)[-1] == end and not any(tmp_path.glob('work/.*.partial'))
-    whole = tmp_path / 'whole'
-    whole.mkdir()
-    (whole / 'photos').symlink_to(tmp_path / 'photos')
-    uninterrupted = long_run(whole, stop_at=end - 1, interval=10**6)
-    assert runs.finish(runs.start(uninterrupted)) == [EXIT_PREEMPTED]
-    runs.assert_same_state(*[folder / f'work/iter_{end}.pth' for folder in (tmp_path, whole)])
+    undisturbed = tmp_path / 'uninterrupted'
+    undisturbed.mkdir()
+    (undisturbed / 'photos').symlink_to(tmp_path / 'photos')
+    cfg = long_run(undisturbed, stop_at=end - 1, interval=10**6)
+    assert runs.finish(runs.start(cfg)) == [EXIT_PREEMPTED]
+    runs.assert_same_state(*[path / f'work/iter_{end}.pth' for path in (tmp_path, undisturbed)])
 
 
 def one_bit(content: bytes) -> bytes:
@@ -111,7 +112,7 @@ DAMAGES = {
     'cut off': lambda content: content[: len(content) // 2],
     'empty': lambda content: b'',
     'zeros': lambda content: bytes(len(content)),
-    # what a disk does that fails
+    # a typical error of a failing disk
     'one bit': one_bit,
     'another file': lambda content: b'text',
 }
@@ -119,7 +120,7 @@ DAMAGES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', DAMAGES)
-def test_a_damaged_newest_file_is_noticed_and_the_one_before_it_used(tmp_path, name):
+def test_a_damaged_newest_checkpoint_is_detected_and_the_previous_one_is_used(tmp_path, name):
     cfg = runs.tiny_run(tmp_path, length=3)
     build_runner(cfg).train()
     newest = tmp_path / 'work/epoch_3.pth'
@@ -129,13 +130,13 @@ def test_a_damaged_newest_file_is_noticed_and_the_one_before_it_used(tmp_path, n
     build_runner(cfg).train()
     log = runs.log_of(tmp_path)
     assert re.search(
-        r'epoch_3.pth is not a complete checkpoint .*The checkpoint before it is used', log
+        r'epoch_3.pth is not a complete checkpoint .*The next older checkpoint is tried', log
     )
     assert 'resumed epoch: 2, iter: 6' in log
     verify_checksums(newest)
 
 
-def test_no_whole_checkpoint_is_no_reason_to_begin_anew(tmp_path):
+def test_training_does_not_restart_from_scratch_if_all_checkpoints_are_damaged(tmp_path):
     cfg = runs.tiny_run(tmp_path, length=1)
     build_runner(cfg).train()
     (tmp_path / 'work/epoch_1.pth').write_bytes(b'')
@@ -145,23 +146,23 @@ def test_no_whole_checkpoint_is_no_reason_to_begin_anew(tmp_path):
         build_runner(cfg).train()
 
 
-def test_resuming_an_empty_work_dir_begins(tmp_path):
+def test_resuming_in_an_empty_work_dir_starts_from_scratch(tmp_path):
     cfg = runs.tiny_run(tmp_path, length=1)
     cfg.resume = True
     build_runner(cfg).train()
     assert (tmp_path / 'work/epoch_1.pth').exists()
 
 
-def test_old_checkpoints_go_after_the_new_one_is_in_place(tmp_path, monkeypatch):
-    """Also the best ones, which an evaluation makes."""
+def test_old_checkpoints_are_deleted_after_the_new_one_is_saved(tmp_path, monkeypatch):
+    """This also applies to the best checkpoints, which are saved after an evaluation."""
     from mmcrosscl.engine import SafeCheckpointHook
 
-    there = []
+    existing = []
     replace = os.replace
 
     def spy(source, target):
         if Path(target).suffix == '.pth':
-            there.append(sorted(p.name for p in Path(target).parent.glob('*.pth')))
+            existing.append(sorted(p.name for p in Path(target).parent.glob('*.pth')))
         replace(source, target)
 
     monkeypatch.setattr(os, 'replace', spy)
@@ -180,5 +181,5 @@ def test_old_checkpoints_go_after_the_new_one_is_in_place(tmp_path, monkeypatch)
     assert sorted(p.name for p in tmp_path.glob('work/*.pth')) == [
         'best_score_epoch_2.pth', 'epoch_2.pth',
     ]  # fmt: skip
-    for before in there[1:]:
-        assert before, 'nothing was there while a file was written'
+    for before in existing[1:]:
+        assert before, 'no checkpoint existed while a new one was written'

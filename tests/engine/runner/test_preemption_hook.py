@@ -12,7 +12,7 @@ from tests.engine import runs
 
 
 @pytest.mark.slow
-def test_children_that_inherit_the_handlers_can_be_ended(tmp_path):
+def test_signals_end_child_processes_although_the_parent_has_handlers(tmp_path):
     cfg = runs.tiny_run(tmp_path, length=2)
     cfg.custom_hooks = [dict(type='Pool')]
     begin = time.monotonic()
@@ -21,7 +21,9 @@ def test_children_that_inherit_the_handlers_can_be_ended(tmp_path):
 
 
 @HOOKS.register_module()
-class Tell(Hook):
+class SendSignal(Hook):
+    """Sends SIGTERM to the process in the second iteration."""
+
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.iter == 1:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -29,12 +31,14 @@ class Tell(Hook):
 
 @HOOKS.register_module()
 class Raise(Hook):
+    """Raises an exception in the first iteration."""
+
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        raise ZeroDivisionError('of a hook')
+        raise ZeroDivisionError('raised by a hook')
 
 
 class OwnCheckpointHook(CheckpointHook):
-    """A subclass of a user's, which is not replaced."""
+    """A user-defined subclass, which the runner does not replace."""
 
 
 @pytest.fixture
@@ -46,22 +50,22 @@ def handlers():
 
 
 @pytest.mark.parametrize('counts, last', [(1, 2), (3, 3)])
-def test_accumulated_gradients_are_used_before_the_end(tmp_path, handlers, counts, last):
+def test_accumulated_gradients_are_used_before_training_ends(tmp_path, handlers, counts, last):
     cfg = runs.tiny_run(tmp_path, length=3)
     cfg.optim_wrapper.accumulative_counts = counts
-    cfg.custom_hooks = [dict(type='Tell')]
+    cfg.custom_hooks = [dict(type='SendSignal')]
     with pytest.raises(SystemExit) as caught:
         build_runner(cfg).train()
     assert caught.value.code == EXIT_PREEMPTED
     assert [path.name for path in tmp_path.glob('work/*.pth')] == [f'epoch_0_iter_{last}.pth']
 
 
-def test_the_handlers_are_those_of_before_when_training_is_over(tmp_path, handlers):
+def test_the_handlers_are_restored_when_training_ends(tmp_path, handlers):
     build_runner(runs.tiny_run(tmp_path, length=1)).train()
     assert {number: signal.getsignal(number) for number in handlers} == handlers
 
 
-def test_the_handlers_are_those_of_before_after_an_exception(tmp_path, handlers):
+def test_the_handlers_are_restored_after_an_exception(tmp_path, handlers):
     cfg = runs.tiny_run(tmp_path, length=1)
     cfg.custom_hooks = [dict(type='Raise')]
     with pytest.raises(ZeroDivisionError):
@@ -80,18 +84,18 @@ CHECKPOINT_HOOKS = {
 
 @pytest.mark.parametrize('name', CHECKPOINT_HOOKS)
 def test_a_preempted_run_saves_and_resumes_with_any_checkpoint_hook(tmp_path, handlers, name):
-    def cfg(tell):
+    def cfg(preempt):
         cfg = runs.tiny_run(tmp_path, length=2)
-        # no dict method: a merge would keep the default's type
+        # not with a dict method, because merging would keep the type of the default hook
         cfg.default_hooks['checkpoint'] = CHECKPOINT_HOOKS[name]
-        cfg.custom_hooks = [dict(type='Tell')] if tell else []
+        cfg.custom_hooks = [dict(type='SendSignal')] if preempt else []
         return cfg
 
     with pytest.raises(SystemExit) as caught:
-        build_runner(cfg(tell=True)).train()
+        build_runner(cfg(preempt=True)).train()
     assert caught.value.code == EXIT_PREEMPTED
     assert [path.name for path in tmp_path.glob('work/*.pth')] == ['epoch_0_iter_2.pth']
-    again = cfg(tell=False)
+    again = cfg(preempt=False)
     again.resume = True
     build_runner(again).train()
     log = runs.log_of(tmp_path)

@@ -1,4 +1,4 @@
-"""What the runner changes in the process, and which checkpoints it resumes from."""
+"""The state that the runner restores, and the checkpoints that it resumes from."""
 
 import os
 import re
@@ -27,7 +27,7 @@ from tests.ports import free_port
 
 @HOOKS.register_module()
 class Crash(Hook):
-    """Ends a run at an iteration, as a worker's death does."""
+    """Raises torch's error for a dead worker at an iteration."""
 
     def __init__(self, iteration: int) -> None:
         self.iteration = iteration
@@ -49,7 +49,7 @@ def process_state():
 @pytest.mark.parametrize('variable', [None, '0'])
 @pytest.mark.parametrize('trust', [False, True])
 @pytest.mark.parametrize('crash', [False, True])
-def test_the_process_is_as_before_after_building_and_training(
+def test_the_process_state_is_restored_after_building_and_training(
     tmp_path, monkeypatch, crash, trust, variable
 ):
     if variable is None:
@@ -74,13 +74,13 @@ def test_two_runs_of_a_process_share_nothing(tmp_path):
     runners = []
     for name in 'ab':
         cfg = runs.tiny_run(tmp_path / name, length=1)
-        # as MMDetection's configs name it
+        # the name in MMDetection's configs
         cfg.visualizer.name = 'visualizer'
         runners.append(build_runner(cfg))
-    one, other = runners
+    first, second = runners
     for part in ('logger', 'message_hub', 'visualizer'):
-        assert getattr(one, part) is not getattr(other, part)
-    for runner in (other, one):
+        assert getattr(first, part) is not getattr(second, part)
+    for runner in (second, first):
         runner.train()
     for name in 'ab':
         assert len(runs.scalars(tmp_path / name)) == 3
@@ -107,7 +107,7 @@ def test_mmengines_loops_are_replaced_however_they_are_named(tmp_path, name):
     cfg.train_dataloader.timeout = 7
     runner = build_runner(cfg)
     assert type(runner.train_loop) is loop
-    # the time limit is the loop's; torch's own would hide deaths
+    # the loop applies the time limit, because torch's timeout would hide dead workers
     assert runner.train_dataloader.timeout == 0
 
 
@@ -120,8 +120,8 @@ def test_default_hooks_are_merged_replaced_and_removed_by_name(tmp_path):
     hooks = {type(hook).__name__: hook for hook in build_runner(cfg).hooks}
     assert hooks['NonFiniteHook'].limit == 7 and hooks['LoggerHook'].interval == 3
     assert hooks['SafeCheckpointHook'].max_keep_ckpts == 3
-    gone = {'PreemptionHook', 'IterTimerHook'}
-    kept = {hook['type'].rpartition('.')[2] for hook in DEFAULT_HOOKS.values()} - gone
+    removed = {'PreemptionHook', 'IterTimerHook'}
+    kept = {hook['type'].rpartition('.')[2] for hook in DEFAULT_HOOKS.values()} - removed
     assert set(hooks) == kept | {'RuntimeInfoHook'}
 
 
@@ -131,7 +131,9 @@ SLURM = ('SLURM_RESTART_COUNT', 'SLURM_JOB_ID')
 
 @pytest.fixture(params=[TORCHRUN, SLURM], ids=['torchrun', 'Slurm'])
 def attempt(request, tmp_path, monkeypatch):
-    """Run one attempt of a job; returns the epoch and iteration that it resumed from, if any."""
+    """Return a function that runs an attempt of a job and returns the epoch and iteration of
+    the checkpoint that the attempt resumed from, or None.
+    """
     count, name = request.param
 
     def attempt(number, crash=None, length=1, launch='job', **changes):
@@ -157,7 +159,7 @@ def test_a_restarted_job_resumes(attempt):
 
 
 @pytest.mark.slow
-def test_a_restarted_job_does_not_go_back_to_where_it_first_resumed(attempt, tmp_path):
+def test_a_restarted_job_resumes_from_its_own_checkpoint_instead_of_load_from(attempt, tmp_path):
     begin = tmp_path / 'begin.pth'
     attempt(0, launch='old')
     (tmp_path / 'work/epoch_1.pth').rename(begin)
@@ -168,7 +170,7 @@ def test_a_restarted_job_does_not_go_back_to_where_it_first_resumed(attempt, tmp
 
 
 @pytest.mark.slow
-def test_a_job_restarted_before_its_first_checkpoint_keeps_what_it_loads(attempt, tmp_path):
+def test_a_job_restarted_before_its_first_checkpoint_loads_its_weights_again(attempt, tmp_path):
     begin = tmp_path / 'begin.pth'
     attempt(0, launch='old')
     (tmp_path / 'work/epoch_1.pth').rename(begin)
@@ -180,39 +182,39 @@ def test_a_job_restarted_before_its_first_checkpoint_keeps_what_it_loads(attempt
 
 
 @pytest.mark.slow
-def test_a_resume_without_a_name_takes_the_later_run_in_the_work_dir(attempt):
+def test_a_resume_without_a_name_uses_the_latest_run_in_the_work_dir(attempt):
     attempt(0, length=3, launch='old')
     attempt(0, length=1, launch='new')
     assert attempt(0, length=2, launch='newer', resume=True) == (1, 3)
 
 
 @pytest.mark.slow
-def test_a_restart_does_not_take_a_checkpoint_of_an_earlier_run(attempt, tmp_path):
+def test_a_restart_does_not_use_a_checkpoint_of_an_earlier_run(attempt, tmp_path):
     assert attempt(0, length=4, launch='old') is None
     weights = (tmp_path / 'work/epoch_4.pth').read_bytes()
     assert attempt(0, crash=1, length=2, launch='new') is None
-    # before its first save: from scratch, not epoch 4, at which the loop would end at once
+    # before its first checkpoint, the job starts from scratch, not from epoch 4 of the earlier run
     assert attempt(1, crash=4, length=2, launch='new') is None
-    # after it: its own
+    # after its first checkpoint, the job resumes from this checkpoint
     assert attempt(2, length=2, launch='new') == (1, 3)
     assert (tmp_path / 'work/epoch_2.pth').exists()
     assert (tmp_path / 'work/epoch_4.pth').read_bytes() == weights
 
 
 @pytest.mark.slow
-def test_a_restart_of_a_resume_by_name_does_not_take_a_later_one(attempt, tmp_path):
+def test_a_restart_of_a_resume_by_name_uses_no_later_checkpoint_of_another_run(attempt, tmp_path):
     attempt(0, length=3, launch='old')
     resume = dict(resume=True, load_from=str(tmp_path / 'work/epoch_1.pth'))
     assert attempt(0, crash=4, length=2, launch='new', **resume) == (1, 3)
     assert attempt(1, length=2, launch='new', **resume) == (1, 3)
 
 
-def test_a_restart_after_a_death_before_the_marker_is_a_first_attempt(attempt):
+def test_a_restart_without_a_marker_is_a_first_attempt(attempt):
     attempt(0, length=3, launch='old')
     assert attempt(1, length=2, launch='new') is None
 
 
-def test_images_that_do_not_fill_a_batch_are_named(tmp_path):
+def test_too_few_images_for_a_batch_are_an_input_error(tmp_path):
     cfg = runs.tiny_run(tmp_path)
     cfg.train_dataloader.update(batch_size=99, drop_last=True)
     with pytest.raises(InputError, match='12 images do not fill a batch of 99 on each of 1 pro'):
@@ -222,13 +224,13 @@ def test_images_that_do_not_fill_a_batch_are_named(tmp_path):
 MMDET_TRAIN = Path(get_installed_path('mmdet'), '.mim/tools/train.py')
 
 
-def mmdet_train(config: str, *words: str) -> None:
-    """MMDetection's own, unmodified tools/train.py."""
-    sys.argv = ['train.py', config, *words]
+def mmdet_train(config: str, *arguments: str) -> None:
+    """Run MMDetection's unmodified tools/train.py."""
+    sys.argv = ['train.py', config, *arguments]
     runpy.run_path(str(MMDET_TRAIN), run_name='__main__')
 
 
-def test_mmdetections_own_script_trains_without_workers_and_names_an_empty_epoch(
+def test_mmdetections_script_trains_without_workers_and_reports_an_empty_epoch(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(sys, 'argv', [])
@@ -236,12 +238,12 @@ def test_mmdetections_own_script_trains_without_workers_and_names_an_empty_epoch
     cfg = runs.tiny_run(tmp_path, length=1)
     assert cfg.runner_type == 'mmcrosscl.ResumableRunner'
     cfg.train_dataloader.update(num_workers=0, persistent_workers=True, timeout=600)
-    cfg.dump(tmp_path / 'mine.py')
-    mmdet_train(str(tmp_path / 'mine.py'))
+    cfg.dump(tmp_path / 'run.py')
+    mmdet_train(str(tmp_path / 'run.py'))
     assert (tmp_path / 'work/epoch_1.pth').exists()
     with pytest.raises(InputError, match='do not fill a batch'):
         mmdet_train(
-            str(tmp_path / 'mine.py'),
+            str(tmp_path / 'run.py'),
             '--cfg-options', 'train_dataloader.batch_size=99', 'train_dataloader.drop_last=True',
         )  # fmt: skip
 
@@ -255,13 +257,13 @@ def distributed_mmdet_train(rank: int, port: int, config: str) -> None:
 
 
 @pytest.mark.slow
-def test_mmdetections_own_script_trains_two_processes_over_gloo(tmp_path):
+def test_mmdetections_script_trains_two_processes_with_gloo(tmp_path):
     cfg = runs.tiny_run(tmp_path, length=1)
-    cfg.dump(tmp_path / 'mine.py')
+    cfg.dump(tmp_path / 'run.py')
     port = free_port()
     processes = [
         runs.context.Process(
-            target=distributed_mmdet_train, args=(rank, port, str(tmp_path / 'mine.py'))
+            target=distributed_mmdet_train, args=(rank, port, str(tmp_path / 'run.py'))
         )
         for rank in range(2)
     ]

@@ -1,4 +1,4 @@
-"""The order of images: its seeds must reach the dataset, and old checkpoints must resume."""
+"""The warning about lost seeds, and resuming from old and foreign checkpoints."""
 
 import copy
 
@@ -11,12 +11,12 @@ from mmcrosscl.checkpoints import read_checkpoint, write_checkpoint
 from mmcrosscl.engine import build_runner
 from tests.engine import runs
 
-WARNING = 'the random augmentation is not seeded'
+WARNING = 'The random augmentation is not seeded'
 
 
 @DATASETS.register_module()
 class Halved(ConcatDataset):
-    """A wrapper that shows each image twice, by integer arithmetic."""
+    """A wrapper that returns each image twice and computes the index with integer arithmetic."""
 
     def __len__(self):
         return 2 * super().__len__()
@@ -27,7 +27,7 @@ class Halved(ConcatDataset):
 
 @DATASETS.register_module()
 class Table(ConcatDataset):
-    """A wrapper that looks indices up, as torch's Subset does."""
+    """A wrapper that looks up indices in a table, as torch's ``Subset`` does."""
 
     def __getitem__(self, idx):
         return super().__getitem__(list(range(len(self)))[idx])
@@ -35,17 +35,17 @@ class Table(ConcatDataset):
 
 @pytest.mark.parametrize('kind, warned', [('ConcatDataset', 0), ('Halved', 0), ('Table', 1)])
 @pytest.mark.parametrize('by_epoch', [True, False])
-def test_a_wrapper_that_drops_the_seed_is_warned_of_once(tmp_path, kind, warned, by_epoch):
+def test_a_wrapper_that_drops_the_seed_causes_one_warning(tmp_path, kind, warned, by_epoch):
     cfg = runs.tiny_run(tmp_path, length=2, by_epoch=by_epoch)
     cfg.train_dataloader.dataset = dict(type=kind, datasets=[cfg.train_dataloader.dataset])
     build_runner(cfg).train()
     log = runs.log_of(tmp_path)
     assert log.count(WARNING) == warned
     if warned:
-        assert 'Table turns the indices of Seeded' in log and 'index.at(other_index)' in log
+        assert 'Table converts the indices of Seeded' in log and 'index.at(other_index)' in log
 
 
-def test_a_sampler_without_seeds_is_not_warned_of(tmp_path):
+def test_a_sampler_without_seeds_causes_no_warning(tmp_path):
     cfg = runs.tiny_run(tmp_path, length=1)
     cfg.train_dataloader.sampler.type = 'DefaultSampler'
     build_runner(cfg).train()
@@ -53,7 +53,7 @@ def test_a_sampler_without_seeds_is_not_warned_of(tmp_path):
 
 
 def test_a_checkpoint_of_an_earlier_release_resumes(tmp_path):
-    """It has the progress among what MMEngine's message hub resumes."""
+    """An earlier release saved the progress as a resumable value of MMEngine's message hub."""
     build_runner(runs.tiny_run(tmp_path, by_epoch=False, length=3)).train()
     path = tmp_path / 'work/iter_3.pth'
     checkpoint = read_checkpoint(path)
@@ -68,7 +68,7 @@ def test_a_checkpoint_of_an_earlier_release_resumes(tmp_path):
     runner.train()
     assert 'resumed epoch: 0, iter: 3' in runs.log_of(tmp_path)
     assert 'was not written by ResumableRunner' not in runs.log_of(tmp_path)
-    # the next checkpoint has its own progress, not the loaded one
+    # the next checkpoint contains the progress of the new run, not the loaded progress
     later = read_checkpoint(tmp_path / 'work/iter_6.pth')['message_hub']['runtime_info']
     assert later['progress']['position'] == 24
 

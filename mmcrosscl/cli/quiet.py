@@ -1,0 +1,58 @@
+"""A filter of stdout for messages of dependencies that are of no use to users."""
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import TextIO
+
+NOISE = re.compile(
+    # optional datasets of mmpretrain and mmdet
+    r'Could not import OneDL'
+    # pycocotools, for each annotation file and each evaluation
+    r'|loading annotations into memory\.\.\.$|creating index\.\.\.$|index created!$'
+    r'|Loading and preparing results\.\.\.$|Running per image evaluation\.\.\.$'
+    r'|Evaluate annotation type \*\w+\*$|Accumulating evaluation results\.\.\.$'
+    r'|D(?:one|ONE) \(t=[\d.]+s\)\.?$'
+)
+
+
+class QuietStream:
+    """Write text to a stream, except for lines that match :data:`NOISE`.
+
+    Args:
+        stream (TextIO): Stream to write to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self._line = ''
+
+    def write(self, text: str) -> int:
+        """Write the complete lines. An incomplete line is kept until it ends or is flushed."""
+        *lines, self._line = (self._line + text).split('\n')
+        for line in lines:
+            if not NOISE.match(line):
+                self.stream.write(f'{line}\n')
+        return len(text)
+
+    def flush(self) -> None:
+        """Write the incomplete line."""
+        if self._line and not NOISE.match(self._line):
+            self.stream.write(self._line)
+            self._line = ''
+        self.stream.flush()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def quiet_stdout() -> Iterator[None]:
+    """Drop the lines that match :data:`NOISE` from ``sys.stdout`` within the block."""
+    stream = QuietStream(sys.stdout)
+    try:
+        with redirect_stdout(stream):
+            yield
+    finally:
+        stream.flush()

@@ -1,0 +1,33 @@
+import io
+import sys
+
+from mmcrosscl.cli.quiet import QuietStream, quiet_stdout
+
+
+def test_lines_of_dependencies_are_dropped_and_others_pass(capsys):
+    with quiet_stdout():
+        print('Could not import OneDL. Skipping OneDL datasets.')
+        for line in ('loading annotations into memory...', 'Done (t=0.01s)', 'creating index...'):
+            print(line)
+        print('index created!')
+        print('index created! by the user')
+        print('Done (t=0.01s) with more', end='')
+    assert capsys.readouterr().out == 'index created! by the user\nDone (t=0.01s) with more'
+
+
+def test_an_incomplete_line_is_written_when_it_is_flushed():
+    stream = io.StringIO()
+    quiet = QuietStream(stream)
+    quiet.write('Password')
+    assert stream.getvalue() == ''
+    quiet.flush()
+    quiet.write(': ')
+    quiet.flush()
+    assert stream.getvalue() == 'Password: '
+
+
+def test_stdout_is_restored(capsys):
+    before = sys.stdout
+    with quiet_stdout():
+        assert sys.stdout.encoding == before.encoding
+    assert sys.stdout is before

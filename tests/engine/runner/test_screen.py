@@ -1,0 +1,149 @@
+"""What a run shows on the screen."""
+
+import logging
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.hooks import Hook
+from mmengine.logging import MMLogger, print_log
+from mmengine.registry import HOOKS
+
+from mmcrosscl.engine import build_runner
+from mmcrosscl.engine.runner.screen import ScreenHandler, show_on_screen
+from tests.engine.runs import log_of, tiny_run
+from tests.terminal import run_on_terminal, screen
+from tests.training import tiny_options
+
+TIME = r'\d\d/\d\d \d\d:\d\d:\d\d'
+
+
+@HOOKS.register_module()
+class Speaker(Hook):
+    """Logs and prints in each iteration."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        runner.logger.info(f'logged {runner.iter}')
+        print(f'printed {runner.iter}')
+
+
+@pytest.fixture
+def logger(tmp_path):
+    logger = MMLogger('screen', log_file=str(tmp_path / 'log'))
+    show_on_screen(logger)
+    return logger
+
+
+def test_the_screen_shows_a_part_of_the_log_file(logger, tmp_path, capsys):
+    logger.info('shown')
+    logger.warning('careful')
+    logger.info('a table', extra=dict(file_only=True))
+    print_log('from within mmengine', logger=logger)
+    logger.warning('"FileClient" will be deprecated in future.')
+    shown = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(f'{TIME}  shown', shown[0])
+    assert re.fullmatch(f'{TIME}  WARNING: careful', shown[1])
+    assert len(shown) == 2
+    log = (tmp_path / 'log').read_text()
+    for text in ('shown', 'careful', 'a table', 'from within mmengine', '"FileClient"'):
+        assert text in log
+
+
+def test_debug_shows_everything(capsys):
+    logger = MMLogger('screen', log_level='DEBUG')
+    show_on_screen(logger)
+    print_log('from within mmengine', logger=logger)
+    logger.info('a table', extra=dict(file_only=True))
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_the_level_of_the_handler_is_kept():
+    logger = MMLogger('screen')
+    # as in the processes other than the first
+    logger.handlers[0].setLevel(logging.ERROR)
+    show_on_screen(logger)
+    (handler,) = logger.handlers
+    assert isinstance(handler, ScreenHandler) and handler.level == logging.ERROR
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_a_run_shows_ten_lines_and_then_the_state_of_training(tmp_path, capsys, by_epoch):
+    cfg = tiny_run(tmp_path, by_epoch, length=2 if by_epoch else 6)
+    build_runner(cfg).train()
+    lines = capsys.readouterr().out.splitlines()
+    first = next(row for row, line in enumerate(lines) if 'iteration 1/6' in line)
+    assert re.fullmatch(f'{TIME}  Training starts.', lines[0])
+    assert first == 9
+    facts = dict(line.strip().split(maxsplit=1) for line in lines[1:9])
+    assert facts['config'] == 'configs/crosscl/r50_8xb32_folder.py'
+    assert facts['results'] == f'{tmp_path}/work'
+    assert facts['data'] == f'12 images in {tmp_path}/photos, 0 workers per process'
+    assert re.fullmatch(r'CrossCL with ResNet-18, \d\.\d M trainable parameters', facts['model'])
+    assert re.fullmatch('.*, float32', facts['device'])
+    length = '2 epochs of 3 iterations' if by_epoch else '6 iterations'
+    assert facts['schedule'] == f'{length}, 4 images per iteration'
+    assert facts['optimizer'] == 'SGD, learning rate 0.03, CosineAnnealingLR'
+    assert facts['start'] == 'initial weights of the config'
+
+    state = [line for line in lines if re.search(r'iteration \d/6', line)]
+    assert len(state) == 6
+    epoch = r'epoch 1/2 · ' if by_epoch else ''
+    assert re.fullmatch(
+        epoch + r'iteration 1/6 · \d:\d\d:\d\d left · loss [\d.]+ · global [\d.]+ · '
+        r'p4_p4 [\d.]+ · p3_p3 [\d.]+ · p4_p3 [\d.]+ · p3_p4 [\d.]+ · [\d.]+ images/s · '
+        r'data wait \d+ %',
+        state[0],
+    )
+    saved = [line for line in lines if 'Saved ' in line]
+    assert len(saved) == 2 and saved[-1].endswith('epoch_2.pth' if by_epoch else 'iter_6.pth')
+    log = log_of(tmp_path)
+    assert 'Config:\n' in log and 'Hooks will be executed' in log and '(train)' in log
+
+
+def test_a_resumed_run_says_where(tmp_path, capsys):
+    build_runner(tiny_run(tmp_path, length=1)).train()
+    cfg = tiny_run(tmp_path, length=2)
+    cfg.resume = True
+    capsys.readouterr()
+    build_runner(cfg).train()
+    assert '  start      resumes after iteration 3\n' in capsys.readouterr().out
+
+
+def test_a_source_of_weights_is_named(tmp_path, capsys):
+    build_runner(tiny_run(tmp_path, length=1)).train()
+    cfg = tiny_run(tmp_path, length=1)
+    cfg.load_from = f'{tmp_path}/work/epoch_1.pth'
+    capsys.readouterr()
+    build_runner(cfg).train()
+    assert f'  start      weights of {cfg.load_from}\n' in capsys.readouterr().out
+
+
+@pytest.mark.slow(20)
+def test_a_terminal_shows_a_live_bar_and_intact_lines(tmp_path, photos):
+    config = tmp_path / 'mine.py'
+    config.write_text(
+        f"_base_ = '{Path.cwd()}/configs/crosscl/r50_8xb32_folder.py'\n"
+        "custom_imports = dict(imports=['tests.engine.runner.test_screen'])\n"
+        "custom_hooks = [dict(type='Speaker')]\n"
+    )
+    status, output = run_on_terminal(
+        [
+            sys.executable, '-m', 'mmcrosscl', 'train', str(config),
+            '--work-dir', str(tmp_path / 'work'), '--cfg-options', *tiny_options(photos),
+            # a worker process is forked while the bar is shown
+            'train_cfg.max_epochs=2', 'train_dataloader.num_workers=1',
+        ],
+        columns=400,
+    )  # fmt: skip
+    assert status == 0, output
+    assert re.search(r'epoch 1/2.*?/8', output) and 'data wait' in output
+    lines = [line for line in screen(output) if line]
+    assert re.fullmatch(f'{TIME}  Training starts.', lines[0])
+    expected = []
+    for iteration in range(8):
+        expected += [f'logged {iteration}', f'printed {iteration}']
+        if iteration % 4 == 3:
+            expected.append(f'Saved {tmp_path}/work/epoch_{iteration // 4 + 1}.pth')
+    # the order of the two hooks' lines and of nothing else is that of the run
+    assert [re.sub(f'^{TIME}  ', '', line) for line in lines[9:]] == expected

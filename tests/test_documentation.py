@@ -1,0 +1,83 @@
+"""The examples of the documentation run."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS as ROOT_MODELS
+
+from mmcrosscl.datasets.transforms import LoadImage
+from mmcrosscl.engine import build_runner
+from mmcrosscl.registry import MODELS
+from mmcrosscl.visualization.scalars import read_scalars
+from tests.engine.runs import tiny_run
+from tests.models.builders import make_batch, model_config
+
+
+def blocks(path: str, start: str = '') -> list[str]:
+    """Return the Python blocks of a document after a text."""
+    text = Path(path).read_text()
+    return re.findall(r'```python\n(.*?)```', text[text.index(start) :], re.DOTALL)
+
+
+@pytest.fixture(scope='module')
+def extending():
+    """The classes and the settings in docs/extending.md."""
+    namespace, settings = {}, []
+    for block in blocks('docs/extending.md'):
+        if 'import' in block and 'custom_imports' not in block or 'class ' in block:
+            exec(block, namespace)
+        else:
+            settings.append(block)
+    yield settings
+    for name in ('HardNegativeLoss', 'PairCountHead', 'HalfQueue'):
+        del ROOT_MODELS.module_dict[name]
+
+
+def test_all_examples_of_a_model_train_together(extending, tmp_path):
+    cfg = tiny_run(tmp_path, length=2)
+    merged = [block for block in extending if block.startswith('model = ')]
+    assert len(merged) == 3
+    for block in merged:
+        cfg.merge_from_dict(Config.fromstring(block, '.py').to_dict())
+    # only the published length is too large for a test
+    cfg.model.queue.length = 20
+    runner = build_runner(cfg)
+    runner.train()
+    assert type(runner.model.head).__name__ == 'PairCountHead'
+    assert runner.model.queue.keys.dtype == torch.float16
+    last = read_scalars(cfg.work_dir).train[-1]
+    assert 0 <= last['pairs'] <= 4
+    terms = [name for name in last if name.startswith('loss_')]
+    assert len(terms) == 5 and last['loss'] == pytest.approx(sum(last[name] for name in terms))
+
+
+def test_a_loss_is_called_once_for_all_terms_with_the_same_negatives(extending):
+    shapes = []
+
+    class Recorder(torch.nn.Module):
+        def forward(self, query, positive, negatives):
+            shapes.append((query.shape, positive.shape, negatives.shape))
+            return query.sum(dim=(1, 2)), query.detach().sum(dim=(1, 2))
+
+    model = MODELS.build(model_config())
+    model.head.loss_module = Recorder()
+    views, samples = make_batch(images=2)
+    losses = model.loss(views, samples)
+    pairs = sum(int(sample.paired.sum()) for sample in samples)
+    queries = [tuple(query) for query, *_ in shapes]
+    # global; two regional terms with P4's cells, two with P3's
+    assert queries == [(1, 2, 128), (2, pairs, 256), (2, pairs, 256)]
+    assert all(query == positive for query, positive, _ in shapes)
+    assert shapes[0][2] == (64, 128)
+    assert len([name for name in losses if name.startswith('acc_')]) == 5
+
+
+def test_the_example_of_a_file_backend_is_a_setting(extending, photos):
+    (block,) = [block for block in extending if 'backend_args' in block]
+    (settings,) = Config.fromstring(block, '.py').train_pipeline
+    settings.pop('type')
+    path = str(next(photos.rglob('*.jpg')))
+    assert LoadImage(**settings).transform(dict(img_path=path))['img'].shape[2] == 3
