@@ -24,7 +24,7 @@ from mmcrosscl.errors import (
 )
 from mmcrosscl.version import __version__
 
-from .quiet import quiet_stdout
+from .quiet import quiet_output
 
 VERBS = ('train', 'test', 'convert', 'plot', 'replay', 'demo', 'env')
 EXIT_STATUS = """\
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         return _fail(str(error), EXIT_INPUT)
     try:
-        with quiet_stdout():
+        with quiet_output():
             return args.run(args)
     except (InputError, RunError) as error:
         return _fail(sentence(error), error.exit_status)

@@ -1,14 +1,15 @@
-"""A filter of stdout for messages of dependencies that are of no use to users."""
+"""A filter for messages of dependencies that are of no use to users."""
 
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TextIO
 
 NOISE = re.compile(
-    # optional datasets of mmpretrain and mmdet
-    r'Could not import OneDL'
+    # optional datasets and metrics of mmpretrain and mmdet
+    r'Could not import OneDL|faster_coco_eval is not installed'
     # pycocotools, for each annotation file and each evaluation
     r'|loading annotations into memory\.\.\.$|creating index\.\.\.$|index created!$'
     r'|Loading and preparing results\.\.\.$|Running per image evaluation\.\.\.$'
@@ -48,11 +49,12 @@ class QuietStream:
 
 
 @contextmanager
-def quiet_stdout() -> Iterator[None]:
-    """Drop the lines that match :data:`NOISE` from ``sys.stdout`` within the block."""
+def quiet_output() -> Iterator[None]:
+    """Drop messages of dependencies that match :data:`NOISE` within the block."""
     stream = QuietStream(sys.stdout)
     try:
-        with redirect_stdout(stream):
+        with redirect_stdout(stream), warnings.catch_warnings():
+            warnings.filterwarnings('ignore', NOISE.pattern, UserWarning)
             yield
     finally:
         stream.flush()

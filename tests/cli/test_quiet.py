@@ -1,11 +1,14 @@
 import io
 import sys
+import warnings
 
-from mmcrosscl.cli.quiet import QuietStream, quiet_stdout
+import pytest
+
+from mmcrosscl.cli.quiet import QuietStream, quiet_output
 
 
 def test_lines_of_dependencies_are_dropped_and_others_pass(capsys):
-    with quiet_stdout():
+    with quiet_output():
         print('Could not import OneDL. Skipping OneDL datasets.')
         for line in ('loading annotations into memory...', 'Done (t=0.01s)', 'creating index...'):
             print(line)
@@ -13,6 +16,15 @@ def test_lines_of_dependencies_are_dropped_and_others_pass(capsys):
         print('index created! by the user')
         print('Done (t=0.01s) with more', end='')
     assert capsys.readouterr().out == 'index created! by the user\nDone (t=0.01s) with more'
+
+
+def test_warnings_of_dependencies_are_dropped_and_others_pass():
+    with pytest.warns(UserWarning) as caught, quiet_output():
+        warnings.warn(
+            'faster_coco_eval is not installed, metrics will not be computed.', stacklevel=1
+        )
+        warnings.warn('important', stacklevel=1)
+    assert [str(warning.message) for warning in caught] == ['important']
 
 
 def test_an_incomplete_line_is_written_when_it_is_flushed():
@@ -28,6 +40,6 @@ def test_an_incomplete_line_is_written_when_it_is_flushed():
 
 def test_stdout_is_restored(capsys):
     before = sys.stdout
-    with quiet_stdout():
+    with quiet_output():
         assert sys.stdout.encoding == before.encoding
     assert sys.stdout is before
