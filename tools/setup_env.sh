@@ -46,7 +46,7 @@ elapsed() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
 progress() { # the last line of the log; a bar if it is one of ninja's, such as [12/85]
   local line filled
   line=$(tail -n 1 "$log" 2>/dev/null | tr -cd '[:print:]')
-  if [[ $line =~ ^\[([0-9]+)/([0-9]+)\] ]]; then
+  if [[ $line =~ ^\ *\[([0-9]+)/([0-9]+)\] ]]; then
     filled=$((30 * BASH_REMATCH[1] / BASH_REMATCH[2]))
     printf '%.*s%.*s %s/%s files' "$filled" '##############################' \
       $((30 - filled)) '------------------------------' "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}"

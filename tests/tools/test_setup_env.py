@@ -96,7 +96,7 @@ def test_make_prints_its_targets(words):
 def test_a_terminal_shows_the_progress_of_a_step(tmp_path):
     """A step shows the last line of its output, or a bar of the files that are compiled."""
     fake_environment(tmp_path, gpu=0)
-    pip = 'case "$*" in *mmcv.txt) echo [42/84] c++; sleep 2.5;; *pip\\ *) echo Collecting x; esac'
+    pip = 'case "$*" in *mmcv.txt) echo "  [42/84] c++"; sleep 2.5;; *pip\\ *) echo Collecting x; esac'
     script(
         tmp_path / '.venv/bin/python',
         f'case "$*" in *is_available*) echo 0;; *ops*) echo none;; *) {pip};; esac\n',
