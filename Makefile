@@ -1,25 +1,31 @@
-READY := .venv/.ready
+# onedl, or openmmlab for OpenMMLab's original packages
+STACK ?= onedl
+VENV := .venv$(if $(filter openmmlab,$(STACK)),-openmmlab)
+READY := $(VENV)/.ready
+export STACK
 
-.PHONY: help setup demo test check soak lint
+.PHONY: help setup demo test check soak lint constraints
 help:
 	@echo 'make demo [DATA=/my/photos]  pre-train a small CrossCL and fine-tune a detector from it'
 	@echo 'make test                    run all tests'
 	@echo 'make check                   check the style and run the fast tests'
 	@echo 'make soak                    run 2,000 iterations and look for leaks'
 	@echo 'make lint                    check format and style'
-	@echo 'make setup                   only make .venv, which the others do by themselves'
+	@echo 'make setup                   create .venv, which the other targets do if it does not exist'
+	@echo 'make constraints             write the newest versions to requirements/constraints/'
+	@echo 'STACK=openmmlab after any of them uses the original packages, in .venv-openmmlab'
 
-$(READY): $(wildcard requirements/*.txt) setup.cfg pyproject.toml tools/setup_env.sh
+$(READY): $(wildcard requirements/*.txt requirements/constraints/*.txt) setup.cfg pyproject.toml tools/setup_env.sh
 	@tools/setup_env.sh
 
 setup:
 	@tools/setup_env.sh
 
 demo: $(READY)
-	@.venv/bin/mmcrosscl demo $${DATA:+--data "$$DATA"}
+	@$(VENV)/bin/mmcrosscl demo $${DATA:+--data "$$DATA"}
 
-# one more than there are cores, since many tests wait for processes
-PYTEST := .venv/bin/python -m pytest --maxschedchunk 1 -n $(shell expr $$(nproc) + 1)
+# one more than the number of cores, because many tests wait for processes
+PYTEST := $(VENV)/bin/python -m pytest --maxschedchunk 1 -n $(shell expr $$(nproc) + 1)
 
 test: $(READY)
 	@$(PYTEST)
@@ -28,7 +34,10 @@ check: lint
 	@$(PYTEST) -m 'not slow and not soak'
 
 soak: $(READY)
-	@.venv/bin/python -m pytest -m soak -s
+	@$(VENV)/bin/python -m pytest -m soak -s
 
 lint: $(READY)
-	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+constraints: $(READY)
+	@$(VENV)/bin/python tools/pin_versions.py $(STACK)

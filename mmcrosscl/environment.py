@@ -23,9 +23,9 @@ def describe_environment() -> tuple[str, list[str]]:
         'system': platform.platform(),
         'processor': f'{_processor()}, {os.cpu_count()} cores',
     }
-    for name, requirement in REQUIRED.items():
-        have = installed(requirement.distributions)
-        rows[name] = 'not installed' if have is None else f'{have[1]} ({have[0]})'
+    for name in REQUIRED:
+        have = installed(name)
+        rows[name] = 'not installed' if have is None else f'{have[1]} ({have[0].distribution})'
     fixes = problems()
     for name in ('torch', 'torchvision', 'numpy', 'PIL', 'cv2', 'simplejpeg', 'safetensors'):
         try:

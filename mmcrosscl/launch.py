@@ -5,6 +5,7 @@ packages.
 """
 
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Sequence
@@ -12,11 +13,12 @@ from collections.abc import Sequence
 from torch.distributed.elastic.agent.server import WorkerGroup
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerSpec
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from torch.distributed.elastic.rendezvous import RendezvousError, RendezvousParameters
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
+from mmcrosscl.compat.elastic import build_agent, handle_signal
 from mmcrosscl.errors import EXIT_INPUT, EXIT_PREEMPTED, PREEMPTING, InputError, RunError
 
 # Exit statuses after which a restart cannot help.
@@ -54,9 +56,10 @@ def launch(arguments: Sequence[str], processes: int) -> int:
     # With a shared store, restarted processes would connect to the addresses of dead processes.
     os.environ['TORCH_DISABLE_SHARE_RDZV_TCP_STORE'] = '1'
     os.environ['TORCHELASTIC_SIGNALS_TO_HANDLE'] = 'SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1'
+    handle_signal(signal.SIGUSR1)
     spec = _worker_spec(arguments, processes, machines)
     try:
-        failures = _Agent(spec, DefaultLogsSpecs()).run().failures
+        failures = build_agent(_Agent, spec).run().failures
     except SignalException as stop:
         return EXIT_PREEMPTED if stop.sigval in PREEMPTING else 128 + stop.sigval
     except RendezvousError as error:

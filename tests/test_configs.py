@@ -102,7 +102,14 @@ def test_the_fast_config_has_photometric_operations_on_the_device_and_bfloat16(t
     def spy(inputs, data_samples):
         plans = [plan for sample in data_samples for plan in sample.photometric]
         names = {name for plan in plans for name, _ in plan}
-        seen.append((len(plans), names, inputs[0].dtype, torch.is_autocast_enabled('cpu')))
+        seen.append(
+            (
+                len(plans),
+                names,
+                inputs[0].dtype,
+                torch.eye(1).mm(torch.eye(1)).dtype == torch.bfloat16,
+            )
+        )
         return loss(inputs, data_samples)
 
     runner.model.loss = spy

@@ -1,5 +1,6 @@
 """Requirements, registered components and error messages of the package."""
 
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -12,10 +13,15 @@ from mmcrosscl.errors import BrokenImageError, InputError, sentence
 
 def test_an_unsupported_version_is_reported_with_the_fix(monkeypatch):
     real = metadata.version
+    (wanted, _) = dependencies.installed('mmdet')
     monkeypatch.setattr(
-        metadata, 'version', lambda name: '1.0.0' if name == 'onedl-mmdetection' else real(name)
+        metadata, 'version', lambda name: '1.0.0' if name == wanted.distribution else real(name)
     )
-    with pytest.raises(ImportError, match=r'needs mmdet >=3.5.0,<4.0, but 1.0.0 is installed; run'):
+    message = (
+        f'needs {wanted.distribution} {wanted.specifier}, but 1.0.0 is installed; run: pip install '
+        f'"{wanted.distribution}{wanted.specifier}"'
+    )
+    with pytest.raises(ImportError, match=re.escape(message)):
         dependencies.check_requirements()
 
 
@@ -26,6 +32,30 @@ def test_a_missing_package_is_reported_with_the_fix(monkeypatch):
     monkeypatch.setattr(metadata, 'version', version)
     with pytest.raises(ImportError, match='needs mmengine, which is not installed; run: pip'):
         dependencies.check_requirements()
+
+
+@pytest.mark.parametrize('family', [0, 1])
+def test_a_missing_package_is_installed_from_the_family_of_the_others(monkeypatch, family):
+    names = [requirements[family] for requirements in dependencies.REQUIRED.values()]
+    versions = {wanted.distribution: wanted.oldest for wanted in names}
+    missing = dependencies.REQUIRED['mmdet'][family]
+    del versions[missing.distribution]
+
+    def version(name):
+        if name not in versions:
+            raise metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(metadata, 'version', version)
+    (problem,) = dependencies.problems()
+    assert problem == (
+        'mmcrosscl needs mmdet, which is not installed; run: pip install '
+        f'"{missing.distribution}{missing.specifier}"'
+    )
+    versions[missing.distribution] = missing.oldest
+    assert dependencies.problems() == []
+    versions['mmcv' if family else 'onedl-mmcv'] = '9.0'
+    assert len(dependencies.problems()) == 1
 
 
 def test_mmcv_without_ops_is_reported_with_the_fix(monkeypatch):

@@ -2,7 +2,6 @@
 
 import zipfile
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -11,6 +10,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import load_file
 
+from mmcrosscl.compat.safe_load import safe_load
 from mmcrosscl.errors import DamagedCheckpointError, InputError
 
 
@@ -123,10 +123,10 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> dict:
             verify_checksums(path)
         if path.suffix == '.safetensors':
             return load_file(path)
-        safely = nullcontext() if trust else torch.serialization.safe_globals(HARMLESS)
-        with safely:
-            checkpoint = torch.load(path, map_location='cpu', weights_only=not trust)
-        checkpoint = _restore(checkpoint, {})
+        if trust:
+            checkpoint = torch.load(path, map_location='cpu', weights_only=False)
+        else:
+            checkpoint = _restore(safe_load(path, HARMLESS), {})
     except UnpicklingError as error:
         if 'GLOBAL ' in str(error):
             code = str(error).split('GLOBAL ')[1].split()[0]

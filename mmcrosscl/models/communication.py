@@ -7,6 +7,8 @@ import torch
 from mmengine.dist import get_rank, get_world_size
 from torch import Tensor, distributed
 
+from mmcrosscl.compat.gather import all_gather_into_tensor
+
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:
     """Copy a small tensor from host memory to a device without synchronizing the device."""
@@ -28,7 +30,7 @@ def start_gather(x: Tensor) -> Callable[[], Tensor]:
         return lambda: x
     gathered = x.new_empty(world * len(x), *x.shape[1:])
     x = x.contiguous()
-    work = distributed.all_gather_into_tensor(gathered, x, async_op=True)
+    work = all_gather_into_tensor(gathered, x)
     return partial(_wait, work, gathered, x)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mmengine.logging import HistoryBuffer
 
 from mmcrosscl.checkpoints import read_checkpoint, verify_checksums, write_checkpoint
+from mmcrosscl.compat.safe_load import supports_substitutes
 from mmcrosscl.errors import DamagedCheckpointError, InputError
 from tests.checkpoints.hostile import CallsMethod, Hostile
 from tests.checkpoints.makers import STATE, assert_state
@@ -126,8 +127,10 @@ def save_tar(path):
 def test_the_message_never_recommends_unsafe_loading(tmp_path, write):
     path = tmp_path / 'x.pth'
     write(path)
-    with pytest.raises(Exception, match='weights_only'):
-        torch.load(path)
+    # older releases of torch load the archive in spite of weights_only
+    if supports_substitutes() or write is not save_script:
+        with pytest.raises(Exception, match='weights_only'):
+            torch.load(path, weights_only=True)
     with pytest.raises(InputError, match='x.pth') as caught:
         read_checkpoint(path)
     message = str(caught.value)

@@ -12,7 +12,8 @@ def test_the_output_contains_versions_distributions_ops_and_precision(command):
     done = command('env')
     assert done.status == 0 and 'nothing to fix' in done.out
     rows = dict(line.split('  ', 1) for line in done.out.splitlines() if '  ' in line)
-    for name, distribution in (('mmcv', 'onedl-mmcv'), ('mmdet', 'onedl-mmdetection')):
+    for name in ('mmcv', 'mmdet'):
+        distribution = dependencies.installed(name)[0].distribution
         assert rows[name].strip() == f'{metadata.version(distribution)} ({distribution})'
     assert torch.__version__ in rows['torch']
     assert rows["mmcv's ops"].split()[0] in ('CPU', 'CUDA')
@@ -21,17 +22,20 @@ def test_the_output_contains_versions_distributions_ops_and_precision(command):
 
 def test_the_output_for_a_broken_installation_says_what_to_fix(command, monkeypatch):
     real = metadata.version
+    (detection, _), (engine, _) = map(dependencies.installed, ('mmdet', 'mmengine'))
 
     def version(name):
         if name in ('onedl-mmdetection', 'mmdet'):
             raise metadata.PackageNotFoundError(name)
-        return '9.0.0' if name == 'onedl-mmengine' else real(name)
+        return '9.0.0' if name == engine.distribution else real(name)
 
     monkeypatch.setattr(metadata, 'version', version)
     done = command('env')
     assert done.status == 1
-    assert 'needs mmdet, which is not installed; run: pip install "onedl-mmdetection' in done.out
-    assert 'needs mmengine >=0.10.8,<1.0, but 9.0.0 is installed; run: ' in done.out
+    fix = f'run: pip install "{detection.distribution}{detection.specifier}"'
+    assert f'needs mmdet, which is not installed; {fix}' in done.out
+    needed = f'{engine.distribution} {engine.specifier}'
+    assert f'needs {needed}, but 9.0.0 is installed; run: ' in done.out
 
 
 @pytest.mark.parametrize('has_ops', [False, True])

@@ -65,7 +65,10 @@ def test_an_unsupported_version_prints_one_sentence_and_fails(tmp_path, verb):
     done = process(*[verb, 'x'][: 1 + (verb != 'demo')], PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
     assert done.stderr.startswith('error: mmcrosscl ')
-    assert ' needs mmdet ' in done.stderr and 'but 1.0.0 is installed; run: ' in done.stderr
+    assert (
+        ' needs onedl-mmdetection ' in done.stderr
+        and 'but 1.0.0 is installed; run: ' in done.stderr
+    )
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -13,6 +13,7 @@ from mmengine.runner.activation_checkpointing import turn_on_activation_checkpoi
 from torch import Tensor
 from torch.profiler import profile
 
+from mmcrosscl.compat.fused_optimizer import without_unsupported_fused
 from mmcrosscl.datasets.transforms import RegionPairs, TwoCrops
 from mmcrosscl.models import CrossCL
 from mmcrosscl.oracles.step import plain_loss
@@ -158,7 +159,8 @@ def step(
     views, samples = batch(images, size, device)
     schedule = Config.fromfile(ROOT / 'configs/_base_/schedules/sgd_coslr_200e.py')
     schedule.optim_wrapper.optimizer.fused = not plain
-    wrapper = build_optim_wrapper(model, schedule.optim_wrapper)
+    settings = without_unsupported_fused(schedule.optim_wrapper, torch.device(device))
+    wrapper = build_optim_wrapper(model, settings)
     # The wrapper also checks the gradients for NaN/Inf, which the plain step does not do.
     optimizer = wrapper.optimizer if plain else wrapper
 

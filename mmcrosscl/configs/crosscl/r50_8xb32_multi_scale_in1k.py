@@ -1,6 +1,6 @@
-# The name begins with two underscores, because MMEngine drops such names from a config.
-from importlib import import_module as __import_module
-
+# A call, because MMEngine replaces import statements and keeps imported names in the config.
 globals().update(
-    __import_module('mmcrosscl.configs').settings('crosscl/r50_8xb32-multi-scale_in1k.py')
+    __import__('mmcrosscl.configs', fromlist=['settings']).settings(
+        'crosscl/r50_8xb32-multi-scale_in1k.py'
+    )
 )

@@ -3,8 +3,8 @@
 import torch
 from mmengine.optim import OptimWrapper
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 
+from mmcrosscl.compat.total_norm import get_total_norm
 from mmcrosscl.registry import OPTIM_WRAPPERS
 
 

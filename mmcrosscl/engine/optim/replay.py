@@ -9,6 +9,7 @@ from mmengine.registry import MODELS, OPTIM_WRAPPERS, DefaultScope
 from torch import Tensor, nn
 
 from mmcrosscl.checkpoints import read_checkpoint
+from mmcrosscl.compat.fused_optimizer import without_unsupported_fused
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import component_class
 from mmcrosscl.structures import ViewPairSample
@@ -44,6 +45,7 @@ def replay(cfg: Config, path: str | Path) -> str:
         settings = dict(type='OptimWrapper', optimizer=settings.optimizer)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         model = MODELS.build(cfg.model)
+        settings = without_unsupported_fused(settings, torch.device('cpu'))
         wrapper = build_optim_wrapper(model, settings)
     try:
         model.load_state_dict(record['state_dict'])

@@ -1,12 +1,13 @@
 """Training loops that can resume within an epoch and that detect stalled data loading."""
 
 import copy
-from collections.abc import Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmcrosscl.compat.endless_batches import SKIPS, EndlessBatches, skip_images
 from mmcrosscl.datasets import SeededSampler
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import LOOPS, component_class
@@ -94,7 +95,12 @@ class ResumableIterLoop(IterBasedTrainLoop):
         dataloader, timeout = _take_timeout(dataloader)
         super().__init__(runner, dataloader, **kwargs)
         self._warn_of_small_dataset()
-        self.dataloader_iterator = _EndlessBatches(self.dataloader_iterator, timeout)
+        batches = self.dataloader_iterator
+        if not SKIPS:
+            self.dataloader_iterator = None
+            end_workers(self.dataloader)
+            batches = EndlessBatches(self.dataloader)
+        self.dataloader_iterator = _EndlessBatches(batches, timeout, self)
 
     def run(self) -> nn.Module:
         """Train, then stop the worker processes."""
@@ -118,8 +124,25 @@ class ResumableIterLoop(IterBasedTrainLoop):
 class _EndlessBatches(BatchIterator):
     """Batches of MMEngine's endless iterator, which can skip the iterations before a resume."""
 
+    def __init__(self, batches: Iterable, timeout: float, loop: ResumableIterLoop) -> None:
+        super().__init__(batches, timeout)
+        self._loop = loop
+        # None before the first request
+        self._discarded: int | None = 0 if SKIPS else None
+
     def skip_iter(self, num_iters: int) -> None:
         self.batches.skip_iter(num_iters)
+
+    def __next__(self) -> object:
+        if self._discarded is None:
+            # The loop is about to request and discard the batches before a resume.
+            loader, done = self._loop.dataloader, self._loop.iter
+            images = done * getattr(loader.batch_sampler, 'batch_size', 0)
+            self._discarded = done if skip_images(loader.sampler, images) else 0
+        if self._discarded:
+            self._discarded -= 1
+            return None
+        return super().__next__()
 
 
 # maps MMEngine's training loops to the loops that replace them in a ResumableRunner

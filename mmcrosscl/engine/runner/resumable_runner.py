@@ -13,12 +13,14 @@ import torch
 from mmengine.dist import all_reduce, broadcast_object_list, is_main_process, master_only
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mmcrosscl.checkpoints import atomic_write
+from mmcrosscl.compat.fused_optimizer import without_unsupported_fused
 from mmcrosscl.errors import InputError, RunError
 from mmcrosscl.registry import HOOKS, RUNNERS, component_class
 
@@ -136,6 +138,15 @@ class ResumableRunner(Runner):
                 hook = {**hook, 'type': 'mmcrosscl.SafeCheckpointHook'}
         super().register_hook(hook, priority)
 
+    def build_optim_wrapper(
+        self, optim_wrapper: OptimWrapper | OptimWrapperDict | dict
+    ) -> OptimWrapper | OptimWrapperDict:
+        """Build the optimizer wrapper, without ``fused`` if torch does not support it."""
+        if isinstance(optim_wrapper, dict):
+            device = next(self.model.parameters()).device
+            optim_wrapper = without_unsupported_fused(optim_wrapper, device)
+        return super().build_optim_wrapper(optim_wrapper)
+
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the training loop. Resumable loops replace MMEngine's loops."""
         return super().build_train_loop(resumable(loop) if isinstance(loop, dict) else loop)
@@ -149,7 +160,7 @@ class ResumableRunner(Runner):
             # torch rejects these settings if there are no workers
             refused = ('persistent_workers', 'timeout')
             dataloader = {key: x for key, x in dataloader.items() if key not in refused}
-        if dataloader.get('pin_memory') and not torch.accelerator.is_available():
+        if dataloader.get('pin_memory') and not torch.cuda.is_available():
             # without an accelerator, torch would ignore this setting and warn in each epoch
             dataloader = {**dataloader, 'pin_memory': False}
         loader = Runner.build_dataloader(dataloader, *args, **kwargs)

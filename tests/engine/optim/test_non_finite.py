@@ -13,6 +13,7 @@ from torch import nn
 
 from mmcrosscl.checkpoints import read_checkpoint
 from mmcrosscl.cli import main
+from mmcrosscl.compat.fused_optimizer import supports_fused
 from mmcrosscl.engine import FiniteOptimWrapper, NonFiniteHook, build_runner, replay
 from mmcrosscl.errors import InputError, NonFiniteError
 from mmcrosscl.models import KeyQueue
@@ -174,13 +175,24 @@ def test_the_replay_refuses_other_files(tmp_path):
         replay(cfg, tmp_path / 'x.pth')
 
 
+FUSED = pytest.param(
+    True,
+    marks=pytest.mark.skipif(
+        not supports_fused(torch.optim.SGD, 'cpu'),
+        reason='this release of torch has no fused SGD for CPUs',
+    ),
+)
+
+
 def wrapped(fused, momentum=0.9):
     layer = nn.Linear(2, 1).double()
-    settings = dict(lr=0.01, momentum=momentum, weight_decay=0.01, fused=fused)
+    settings = dict(lr=0.01, momentum=momentum, weight_decay=0.01)
+    if fused:
+        settings['fused'] = True
     return layer, FiniteOptimWrapper(optimizer=torch.optim.SGD(layer.parameters(), **settings))
 
 
-@pytest.mark.parametrize('fused', [True, False])
+@pytest.mark.parametrize('fused', [FUSED, False])
 @pytest.mark.parametrize('bad', [[0], [1], [0, 1, 3], [2, 3]])
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
 @pytest.mark.parametrize('where', ['loss', 'gradient'])
@@ -244,6 +256,9 @@ class Half(AmpOptimWrapper):
         self.loss_scaler.update()
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.amp, 'GradScaler'), reason='torch before 2.3 scales losses on GPUs only'
+)
 def test_updates_skipped_by_loss_scaling_are_counted_and_do_not_stop_training():
     """In float16, a skipped update is the normal way to halve a loss scale that is too large."""
     layer = nn.Linear(2, 1)

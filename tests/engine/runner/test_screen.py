@@ -72,6 +72,8 @@ def test_a_run_shows_ten_lines_and_then_the_state_of_training(tmp_path, capsys, 
     cfg = tiny_run(tmp_path, by_epoch, length=2 if by_epoch else 6)
     build_runner(cfg).train()
     lines = capsys.readouterr().out.splitlines()
+    # older releases of torch have no fused SGD for CPUs
+    lines = [line for line in lines if 'The optimizer is not fused' not in line]
     first = next(row for row, line in enumerate(lines) if 'iteration 1/6' in line)
     assert re.fullmatch(f'{TIME}  Training starts.', lines[0])
     assert first == 9
@@ -138,7 +140,7 @@ def test_a_terminal_shows_a_live_bar_and_intact_lines(tmp_path, photos):
     )  # fmt: skip
     assert status == 0, output
     assert re.search(r'epoch 1/2.*?/8', output) and 'data wait' in output
-    lines = [line for line in screen(output) if line]
+    lines = [line for line in screen(output) if line and 'optimizer is not fused' not in line]
     assert re.fullmatch(f'{TIME}  Training starts.', lines[0])
     expected = []
     for iteration in range(8):
