@@ -153,8 +153,13 @@ cuda=${CUDA:-$([ "$gpu" = 1 ] || [ -n "${TORCH_CUDA_ARCH_LIST:-}" ] && echo 1 ||
 read -r torch_version torch_cuda <<<"$("$venv/bin/python" -c 'import torch
 print(torch.__version__.partition("+")[0], torch.version.cuda or "none")')"
 ops() { # device that mmcv's ops are compiled for: cuda, cpu or none
-  "$venv/bin/python" -c 'from mmcv.ops import get_compiling_cuda_version as v
-print("cpu" if v() == "not available" else "cuda")' 2>/dev/null || echo none
+  # mmcv itself cannot be imported before its dependencies are installed
+  "$venv/bin/python" -c 'import importlib.machinery, importlib.util, sysconfig, torch
+folder = sysconfig.get_path("purelib") + "/mmcv"
+spec = importlib.machinery.PathFinder.find_spec("_ext", [folder])
+ext = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(ext)
+print("cpu" if ext.get_compiling_cuda_version() == "not available" else "cuda")' 2>/dev/null || echo none
 }
 wanted=$([ "$cuda" = 1 ] && echo cuda || echo cpu)
 
@@ -194,7 +199,7 @@ that mmcv's CUDA ops are compiled for: make setup CUDA=1 TORCH_CUDA_ARCH_LIST=9.
     elif [ "$gpu" = 0 ] && command -v nvcc >/dev/null; then
       say "nvcc is installed but no GPU is visible: mmcv's ops are compiled for the CPU (for a GPU of another machine: make setup CUDA=1 TORCH_CUDA_ARCH_LIST=9.0)"
     fi
-    step "No wheel there: compiling mmcv's ops for the ${wanted^^} (2/4): up to ten minutes on two cores the first time" \
+    step "Compiling mmcv's ops for the ${wanted^^} (2/4): up to ten minutes on two cores the first time" \
       compile
   fi
 fi

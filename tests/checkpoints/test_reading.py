@@ -12,16 +12,20 @@ from hypothesis import strategies as st
 from mmengine.logging import HistoryBuffer
 
 from mmcrosscl.checkpoints import read_checkpoint, verify_checksums, write_checkpoint
-from mmcrosscl.compat.safe_load import supports_substitutes
+from mmcrosscl.compat import safe_load
 from mmcrosscl.errors import DamagedCheckpointError, InputError
 from tests.checkpoints.hostile import CallsMethod, Hostile
 from tests.checkpoints.makers import STATE, assert_state
 
 
-@pytest.fixture(params=[True, False], ids=['zip', 'legacy'])
-def save(request):
+@pytest.fixture(params=['zip', 'legacy', 'zip, own unpickler', 'legacy, own unpickler'])
+def save(request, monkeypatch):
+    """Save in torch's two formats, and read with torch's unpickler and with that of compat."""
+    if 'own' in request.param:
+        monkeypatch.setattr(safe_load, 'supports_substitutes', lambda: False)
+
     def save(contents, path):
-        torch.save(contents, path, _use_new_zipfile_serialization=request.param)
+        torch.save(contents, path, _use_new_zipfile_serialization='zip' in request.param)
 
     return save
 
@@ -128,7 +132,7 @@ def test_the_message_never_recommends_unsafe_loading(tmp_path, write):
     path = tmp_path / 'x.pth'
     write(path)
     # older releases of torch load the archive in spite of weights_only
-    if supports_substitutes() or write is not save_script:
+    if safe_load.supports_substitutes() or write is not save_script:
         with pytest.raises(Exception, match='weights_only'):
             torch.load(path, weights_only=True)
     with pytest.raises(InputError, match='x.pth') as caught:

@@ -74,12 +74,12 @@ def fake(tmp_path):
             'folder=$(echo "$*" | sed -n "s/.*-w \\([^ ]*\\) .*/\\1/p")\n'
             'case "$*" in\n' + '\n'.join(answers) + '\n'
             '*version_info*) echo 3.12;;\n'
+            f'*get_compiling*) cat {tmp_path}/ops 2>/dev/null || echo none;;\n'
             f'*sysconfig*) echo {headers};;\n'
             f'"-m venv "*) mkdir -p $3/bin; cp $0 $3/bin/python; cp $0 $3/bin/pip;;\n'
             f'*"cache dir"*) echo {tmp_path}/cache;;\n'
             f'*is_available*) echo {gpu};;\n'
             '*torch.__version__*) echo 2.12.0 13.0;;\n'
-            f'*mmcv.ops*) cat {tmp_path}/ops 2>/dev/null || echo none;;\n'
             f'*--index-url*) [ -n "$WHEEL" ] && echo $WHEEL > {tmp_path}/ops;;\n'
             f'*" wheel "*) mkdir -p $folder; touch $folder/x.whl; echo cpu > {tmp_path}/ops;;\n'
             '*importlib.metadata*) echo 4.12;;\n'
@@ -122,7 +122,7 @@ def test_missing_cuda_requirements_are_reported(tmp_path, fake, gpu, nvcc, envir
 def test_a_wheel_of_the_index_is_installed(tmp_path, fake):
     done = fake(WHEEL='cpu')
     assert 'Asking http://index for compiled ops of mmcv (2/4)' in done.stdout, done.stderr
-    assert 'compiling' not in done.stdout and ' wheel ' not in calls(tmp_path)
+    assert 'Compiling' not in done.stdout and ' wheel ' not in calls(tmp_path)
     (line,) = [line for line in calls(tmp_path).splitlines() if '--index-url' in line]
     assert '--index-url http://index/cpu-torch2120/simple onedl-mmcv>=2.3.6,<2.4' in line
     # nothing else is taken from there, and no source distribution
@@ -139,7 +139,7 @@ def test_a_gpu_needs_a_wheel_for_the_cuda_of_torch(tmp_path, fake):
 @pytest.mark.parametrize('index', ['http://index', ''])
 def test_ops_are_compiled_without_a_wheel_and_compiled_once(tmp_path, fake, index):
     done = fake(MMCV_INDEX=index)
-    assert "compiling mmcv's ops for the CPU (2/4)" in done.stdout, done.stderr
+    assert "Compiling mmcv's ops for the CPU (2/4)" in done.stdout, done.stderr
     assert ('Asking' in done.stdout) == bool(index) == ('--index-url' in calls(tmp_path))
     (wheel,) = (tmp_path / 'cache/mmcrosscl').glob('*/*.whl')
     # the folder distinguishes what pip's own cache does not
