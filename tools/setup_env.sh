@@ -168,9 +168,13 @@ prebuilt() { # install a wheel from the index of the maintainers, for this torch
   [ "$cuda" = 0 ] || device=cu${torch_cuda//./}
   local where=(--index-url "$index/$device-torch${torch_version//./}/simple")
   [ $stack = onedl ] || where=(--no-index --find-links "$index/$device/torch$short/index.html")
-  # other sources in the settings of pip must not be asked
-  PIP_EXTRA_INDEX_URL='' PIP_FIND_LINKS='' pip install --no-deps --only-binary :all: --timeout 5 \
-    --retries 0 --force-reinstall "${where[@]}" "$wheels" && [ "$(ops)" = "$wanted" ]
+  # without the settings of pip, which may name other sources
+  (
+    unset PIP_EXTRA_INDEX_URL PIP_FIND_LINKS
+    export PIP_CONFIG_FILE=/dev/null
+    pip install --no-deps --only-binary :all: --timeout 5 --retries 0 --force-reinstall \
+      "${where[@]}" "$wheels"
+  ) && [ "$(ops)" = "$wanted" ]
 }
 compile() { # compile mmcv, or take the wheel that an earlier set-up compiled
   local built

@@ -41,6 +41,8 @@ def launch(tmp_path, photos):
             process = subprocess.Popen(
                 [str(word) for word in words],
                 stdout=out, stderr=subprocess.STDOUT, start_new_session=True, env=environment,
+                # a job in the background of a script ignores SIGINT, and so do its children
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )  # fmt: skip
         started.append(process)
         return process
