@@ -18,8 +18,9 @@ from types import ModuleType
 import torch
 from torch import Tensor, _weights_only_unpickler
 
-# makes torch.load refuse another pickle module
-FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+# With this variable, torch.load reads only weights, even if its caller passes weights_only=False.
+# It then refuses another pickle module.
+FORCE_WEIGHTS_ONLY = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 
 
 def safe_load(path: Path, substitutes: Sequence[tuple[Callable, str]]) -> object:
@@ -46,7 +47,7 @@ def safe_load(path: Path, substitutes: Sequence[tuple[Callable, str]]) -> object
     restricted = ModuleType('restricted_pickle')
     restricted.Unpickler = restricted_unpickler(substitutes)
     restricted.load = lambda file, **settings: restricted.Unpickler(file, **settings).load()
-    with _without(FORCE):
+    with _without(FORCE_WEIGHTS_ONLY):
         return torch.load(path, map_location='cpu', pickle_module=restricted)
 
 

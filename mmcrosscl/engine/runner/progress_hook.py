@@ -90,8 +90,6 @@ def summary(runner: Runner) -> list[str]:
     """Return a summary of a run that starts to train, one line per property."""
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     loader = runner.train_dataloader
-    batches = loader.batch_sampler
-    batch = getattr(batches, 'batch_size', 1) * runner.world_size
     processes = f' ({runner.world_size} processes)' if runner.world_size > 1 else ''
     root = getattr(loader.dataset, 'data_root', None)
     rows = dict(
@@ -101,7 +99,8 @@ def summary(runner: Runner) -> list[str]:
         f'{_count(loader.num_workers, "worker")} per process',
         model=describe_model(model),
         device=f'{describe_device(model)}{processes}, {precision(runner)}',
-        schedule=f'{describe_schedule(runner)}, {batch} images per iteration',
+        schedule=f'{describe_schedule(runner)}, '
+        f'{_images_per_iteration(runner)} images per iteration',
         optimizer=describe_optimizer(runner),
         start=describe_start(runner),
     )
@@ -178,12 +177,16 @@ def state(runner: Runner) -> list[str]:
         parts.append(f'loss {mean("loss"):.3f}')
     parts += [f'{name.removeprefix("loss_")} {mean(name):.3f}' for name in losses]
     seconds = mean('time')
-    batch = getattr(runner.train_dataloader.batch_sampler, 'batch_size', 1) * runner.world_size
-    parts.append(f'{batch / seconds:.3g} images/s')
+    parts.append(f'{_images_per_iteration(runner) / seconds:.3g} images/s')
     parts.append(f'data wait {100 * min(mean("data_time") / seconds, 1):.0f} %')
     if torch.cuda.is_available():
         parts.append(f'{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB')
     return parts
+
+
+def _images_per_iteration(runner: Runner) -> int:
+    batches = runner.train_dataloader.batch_sampler
+    return getattr(batches, 'batch_size', 1) * runner.world_size
 
 
 def _count(number: int, unit: str) -> str:

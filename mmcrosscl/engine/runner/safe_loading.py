@@ -8,9 +8,8 @@ from mmengine import fileio
 from mmengine.runner import CheckpointLoader
 
 from mmcrosscl.checkpoints import read_checkpoint
+from mmcrosscl.compat.safe_load import FORCE_WEIGHTS_ONLY
 
-# with this variable, torch.load reads only weights, even if its caller passes weights_only=False
-SAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 # URL patterns of local files and of the remote stores that MMEngine's file backends support
 STORES = ('', r'(\S+\:)?s3://', r'(\S+\:)?petrel://')
 
@@ -35,19 +34,19 @@ def checkpoint_loading(trust: bool) -> Iterator[None]:
             checkpoint['meta'].pop('config', None)
         return checkpoint
 
-    variable = os.environ.get(SAFE)
+    variable = os.environ.get(FORCE_WEIGHTS_ONLY)
     # MMEngine has no public function that returns the loaders, which are restored after the block.
     loaders = dict(CheckpointLoader._schemes)
     if trust:
-        os.environ.pop(SAFE, None)
+        os.environ.pop(FORCE_WEIGHTS_ONLY, None)
     else:
-        os.environ[SAFE] = '1'
+        os.environ[FORCE_WEIGHTS_ONLY] = '1'
     CheckpointLoader.register_scheme(list(STORES), load, force=True)
     try:
         yield
     finally:
         for store in STORES:
             CheckpointLoader.register_scheme(store, loaders[store], force=True)
-        os.environ.pop(SAFE, None)
+        os.environ.pop(FORCE_WEIGHTS_ONLY, None)
         if variable is not None:
-            os.environ[SAFE] = variable
+            os.environ[FORCE_WEIGHTS_ONLY] = variable
