@@ -116,9 +116,10 @@ step() {
   attempt "$@" || { tail -n 25 "$log" >&2; fail "this step failed; its complete output is in $log"; }
 }
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
-# uv is several times as fast, but does not read the settings of pip
+# uv is several times as fast, but does not read the settings of pip. Like pip, it compiles to
+# bytecode, without which the first import is slow and shows the SyntaxWarnings of dependencies.
 install() {
-  if [ -n "$uv" ] && "$uv" pip install --python "$venv/bin/python" "$@"; then return; fi
+  if [ -n "$uv" ] && "$uv" pip install --compile-bytecode --python "$venv/bin/python" "$@"; then return; fi
   pip install "$@"
 }
 

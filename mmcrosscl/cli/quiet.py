@@ -55,6 +55,8 @@ def quiet_output() -> Iterator[None]:
     try:
         with redirect_stdout(stream), warnings.catch_warnings():
             warnings.filterwarnings('ignore', NOISE.pattern, UserWarning)
+            # of modules that are not compiled to bytecode yet, with Python 3.12 and later
+            warnings.filterwarnings('ignore', 'invalid escape sequence', SyntaxWarning)
             yield
     finally:
         stream.flush()

@@ -29,8 +29,9 @@ def test_the_help_is_fast_and_lists_every_verb():
     assert done.returncode == 0
     for verb in cli.VERBS:
         assert f'\n    {verb} ' in done.stdout
-    # 0.2 s on an idle machine; an import of torch would take over a second
-    assert min(seconds) < 0.5
+    # 0.2 s on an idle machine, and 0.5 s with OpenMMLab's mmengine, which imports NumPy and yapf;
+    # an import of torch would take over a second
+    assert min(seconds) < 1
 
 
 @pytest.mark.parametrize('code', ['import mmcrosscl', 'import mmcrosscl.cli.train'])

@@ -23,6 +23,7 @@ def test_warnings_of_dependencies_are_dropped_and_others_pass():
         warnings.warn(
             'faster_coco_eval is not installed, metrics will not be computed.', stacklevel=1
         )
+        warnings.warn(r"invalid escape sequence '\d'", SyntaxWarning, stacklevel=1)
         warnings.warn('important', stacklevel=1)
     assert [str(warning.message) for warning in caught] == ['important']
 

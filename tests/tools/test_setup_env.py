@@ -26,6 +26,17 @@ def script(path, text):
     return str(path)
 
 
+@pytest.fixture(autouse=True)
+def defined_environment(monkeypatch, tmp_path_factory):
+    """Unset the variables of the script, which `make test` may have set, and provide disk space."""
+    for name in ('STACK', 'VENV', 'PYTHON', 'CUDA', 'MMCV_INDEX', 'CONSTRAINTS'):
+        monkeypatch.delenv(name, raising=False)
+    df = script(
+        tmp_path_factory.mktemp('bin') / 'df', 'echo header\necho "disk 9 9 99999999 9 /"\n'
+    )
+    monkeypatch.setenv('PATH', os.path.dirname(df), prepend=os.pathsep)
+
+
 def test_all_missing_requirements_are_reported_at_once(tmp_path):
     done = setup(tmp_path, PYTHON='/no/python', CXX='/no/compiler')
     assert done.returncode == 1
