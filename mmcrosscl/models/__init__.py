@@ -7,7 +7,7 @@ from .crosscl import CrossCL
 from .head import CrossCLHead
 from .info_nce import InfoNCELoss, info_nce
 from .key_encoder import KeyEncoder
-from .neck import CrossCLNeck
+from .necks import CrossCLNeck, DetectorNeck
 from .preprocessor import ViewPreprocessor, change_views
 from .queue import KeyQueue
 from .regions import region_vectors
@@ -16,6 +16,7 @@ __all__ = [
     'CrossCL',
     'CrossCLHead',
     'CrossCLNeck',
+    'DetectorNeck',
     'InfoNCELoss',
     'KeyEncoder',
     'KeyQueue',

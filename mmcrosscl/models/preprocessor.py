@@ -23,24 +23,37 @@ class ViewPreprocessor(BaseDataPreprocessor):
     it calls :func:`change_views`.
 
     Args:
-        mean (Sequence[float], optional): Mean of R, G and B, for values from 0 to 255. Defaults to
-            None (no normalization).
-        std (Sequence[float], optional): Standard deviation of R, G and B, for values from 0 to 255.
-            Defaults to None (no normalization).
+        mean (Sequence[float], optional): Mean of each channel, for values from 0 to 255. Defaults
+            to None (no normalization).
+        std (Sequence[float], optional): Standard deviation of each channel, for values from 0 to
+            255. Defaults to None (no normalization).
+        rgb_to_bgr (bool): Reverse the channels of the views, which are in RGB order, before the
+            normalization. ``mean`` and ``std`` are then in the order B, G, R. Defaults to False.
+
+    Attributes:
+        mean (tuple[float, ...]): Mean of each channel; zeros without normalization.
+        std (tuple[float, ...]): Standard deviation of each channel; ones without normalization.
+        channel_order (str): 'rgb' or 'bgr'.
 
     Raises:
         InputError: If only one of mean and std is set, or one does not have three values.
     """
 
     def __init__(
-        self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+        self,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        rgb_to_bgr: bool = False,
     ) -> None:
         super().__init__(non_blocking=True)
         if (mean is None) != (std is None) or mean is not None and not len(mean) == len(std) == 3:
             raise InputError(
-                f'mean is {mean} and std is {std}; set both for R, G and B, or omit both'
+                f'mean is {mean} and std is {std}; set both for three channels, or omit both'
             )
-        mean, std = torch.tensor(mean or [0.0] * 3), torch.tensor(std or [1.0] * 3)
+        self.mean = tuple(map(float, mean or (0, 0, 0)))
+        self.std = tuple(map(float, std or (1, 1, 1)))
+        self.channel_order = 'bgr' if rgb_to_bgr else 'rgb'
+        mean, std = torch.tensor(self.mean), torch.tensor(self.std)
         self.register_buffer('scale', 1 / std, persistent=False)
         self.register_buffer('shift', -mean / std, persistent=False)
 
@@ -70,6 +83,8 @@ class ViewPreprocessor(BaseDataPreprocessor):
         for image, plan, prepared in zip(images, plans, inputs):
             if plan:
                 image = torch.from_numpy(change_view(image.numpy(), plan))
+            if self.channel_order == 'bgr':
+                image = image.flip(-1)
             # pixel rows are flattened, because an innermost loop over three channels is slow
             prepared.copy_(image).flatten(1).mul_(scale).add_(shift)
         return inputs.permute(0, 3, 1, 2)
@@ -77,6 +92,8 @@ class ViewPreprocessor(BaseDataPreprocessor):
     def _on_device(self, views: Tensor, plans: Sequence[Plan]) -> Tensor:
         with torch.autocast(views.device.type, enabled=False):
             views = change_views(views.to(self.scale.dtype), plans)
+            if self.channel_order == 'bgr':
+                views = views.flip(1)
             scale, shift = (x[:, None, None] for x in (self.scale, self.shift))
             return torch.addcmul(shift, views, scale)
 

@@ -115,7 +115,7 @@ def test_views_without_plans_are_only_normalized(views):
 
 @pytest.mark.parametrize('settings', [dict(mean=MEAN), dict(std=STD), dict(mean=[1.0], std=[1.0])])
 def test_an_incomplete_normalization_raises_an_error(settings):
-    with pytest.raises(InputError, match='set both for R, G and B, or omit both'):
+    with pytest.raises(InputError, match='set both for three channels, or omit both'):
         ViewPreprocessor(**settings)
 
 
@@ -137,3 +137,19 @@ def test_a_gpu_matches_the_cpu_without_waiting(views):
     finally:
         torch.cuda.set_sync_debug_mode('default')
     assert out['inputs'][0].is_cuda
+
+
+def test_channels_are_reversed_before_the_normalization():
+    views = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
+    data = dict(inputs=[views, views], data_samples=[ViewPairSample(), ViewPairSample()])
+    mean, std = [103.53, 116.28, 123.675], [57.375, 57.12, 58.395]
+    preprocessor = ViewPreprocessor(mean, std, rgb_to_bgr=True)
+    expected = (views.flip(1) - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[
+        :, None, None
+    ]
+    assert preprocessor.channel_order == 'bgr'
+    for inputs in preprocessor(data)['inputs']:
+        torch.testing.assert_close(inputs, expected, atol=1e-5, rtol=1e-5)
+    # as on a GPU
+    inputs = preprocessor._on_device(views, [(), ()])
+    torch.testing.assert_close(inputs, expected, atol=1e-5, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""The neck, which computes the global vector and the pyramid levels from backbone stages."""
+"""The feature pyramid of the published method."""
 
 import math
 from collections.abc import Mapping, Sequence
