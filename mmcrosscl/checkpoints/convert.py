@@ -2,8 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from os.path import commonprefix
 from pathlib import Path
 
 from torch import Tensor
@@ -11,62 +9,26 @@ from torch import Tensor
 from mmcrosscl.errors import InputError
 from mmcrosscl.progress import progress_bar
 
+from .adaptation import adapt_to_torchvision
+from .conversion import FLAT, Conversion
 from .formats import PYRAMID, Skipped, to_detectron2
-from .identify import identify
+from .identify import Source, identify
+from .normalization import InputFormat
 from .reading import read_checkpoint
+from .validate import is_partial_resnet, resnet_depth, validate_weights
 from .writing import write_checkpoint
 
 TARGETS = ('crosscl', 'mmdet', 'mmdet-backbone', 'detectron2', 'torchvision', 'timm')
 
 
-@dataclass(frozen=True)
-class Conversion:
-    """A converted checkpoint.
-
-    Attributes:
-        kind: Human-readable name of the project that wrote the checkpoint.
-        to: Target format.
-        state_dict: Maps each name in the target format to its tensor.
-        origin: Maps each name in the target format to the name in the checkpoint. Counters that
-            the checkpoint lacks are not included.
-        skipped: Maps each skipped name in the checkpoint to the reason.
-    """
-
-    kind: str
-    to: str
-    state_dict: dict[str, Tensor]
-    origin: dict[str, str]
-    skipped: dict[str, str]
-
-    def contents(self) -> dict:
-        """Return the contents of a checkpoint file in the target format."""
-        if self.to == 'detectron2':
-            # with matching_heuristics, DetectionCheckpointer matches names by their suffix, so the
-            # file loads into models with and without an FPN
-            return dict(model=self.state_dict, __author__='mmcrosscl', matching_heuristics=True)
-        if self.to in ('torchvision', 'timm'):
-            return self.state_dict
-        return dict(state_dict=self.state_dict)
-
-    def table(self) -> str:
-        """Format the converted and the skipped weights as tables, one row per part of the model."""
-        parts: dict[tuple[str, str], list[int]] = {}
-        for name, origin in self.origin.items():
-            count = parts.setdefault((_part(origin), _part(name)), [0, 0])
-            count[0] += 1
-            count[1] += self.state_dict[name].numel()
-        rows = [(*part, str(n), f'{size:,}') for part, (n, size) in parts.items()]
-        table = _columns([('from', 'to', 'tensors', 'elements'), *rows])
-        if not self.skipped:
-            return table
-        groups: dict[tuple[str, str], list[str]] = {}
-        for name, why in self.skipped.items():
-            groups.setdefault((why, re.split(r'[._\d]', name)[0]), []).append(name)
-        rows = [(_in_common(names), why, str(len(names))) for (why, _), names in groups.items()]
-        return f'{table}\n\n{_columns([("skipped", "why", "tensors"), *rows])}'
-
-
-def convert(checkpoint: Mapping, to: str, start_level: int = 0, raw: bool = False) -> Conversion:
+def convert(
+    checkpoint: Mapping,
+    to: str,
+    start_level: int = 0,
+    raw: bool = False,
+    prefix: str | None = None,
+    flat: bool = False,
+) -> Conversion:
     """Convert a checkpoint of any project that :func:`identify` supports.
 
     Args:
@@ -75,7 +37,7 @@ def convert(checkpoint: Mapping, to: str, start_level: int = 0, raw: bool = Fals
 
             - 'crosscl': for further pre-training. The key encoder and the queue are included if
               the checkpoint contains a complete CrossCL.
-            - 'mmdet': backbone and FPN.
+            - 'mmdet': backbone and FPN, or the neck of a detector.
             - 'mmdet-backbone': backbone only.
             - 'detectron2': backbone and FPN, for ``DetectionCheckpointer``.
             - 'torchvision', 'timm': ResNet without its classifier.
@@ -97,12 +59,40 @@ def convert(checkpoint: Mapping, to: str, start_level: int = 0, raw: bool = Fals
         raise InputError(f'unknown target {to!r}; choose one of {", ".join(TARGETS)}')
     if start_level and to != 'mmdet':
         raise InputError(f'--start-level applies only to the target mmdet; omit it for {to}')
-    source = identify(checkpoint, raw)
-    if not to.startswith(('crosscl', 'mmdet')) and 'backbone.conv1.weight' not in source.weights:
-        raise InputError(f'the backbone is not a ResNet, which {to} requires; convert it to mmdet')
-    complete = 'key_encoder.steps' in source.weights
+    return convert_source(identify(checkpoint, raw, prefix), to, start_level, flat or to in FLAT)
+
+
+def convert_source(source: Source, to: str, start_level: int = 0, flat: bool = False) -> Conversion:
+    """Convert an identified checkpoint; see :func:`convert` for the arguments and the result.
+
+    Args:
+        source (Source): The identified checkpoint.
+        to (str): Target format.
+        start_level (int): Defaults to 0.
+        flat (bool): Defaults to False.
+
+    Raises:
+        InputError: If the target cannot represent the checkpoint, or ``start_level`` does not
+            apply.
+    """
+    weights, input_format = source.weights, source.input_format
+    wrapped = any(name.startswith('neck.detector.') for name in weights)
+    if start_level and wrapped:
+        raise InputError(
+            "--start-level applies only to an FPN, and the checkpoint has a detector's neck; omit "
+            '--start-level'
+        )
+    if not to.startswith(('crosscl', 'mmdet')):
+        weights = weights | _complete_resnet(weights, to)
+    notes, warnings = (), ()
+    if flat:
+        adaptation = adapt_to_torchvision(weights, input_format)
+        weights = weights | adaptation.weights
+        input_format = adaptation.input_format
+        notes, warnings = adaptation.notes, adaptation.warnings
+    complete = 'key_encoder.steps' in weights
     state, origin, skipped = {}, {}, dict(source.skipped)
-    for name, value in source.weights.items():
+    for name, value in weights.items():
         target = _target(name, to, start_level, complete)
         # counters that the checkpoint lacks have no original name
         original = source.origin.get(name)
@@ -113,7 +103,7 @@ def convert(checkpoint: Mapping, to: str, start_level: int = 0, raw: bool = Fals
         state[target] = value
         if original:
             origin[target] = original
-    return Conversion(source.kind, to, state, origin, skipped)
+    return Conversion(source.kind, to, state, origin, skipped, input_format, notes, warnings)
 
 
 def convert_file(
@@ -124,8 +114,9 @@ def convert_file(
     raw: bool = False,
     replace: bool = False,
     trust: bool = False,
+    prefix: str | None = None,
 ) -> str:
-    """Convert a checkpoint file; see :func:`convert` for ``to``, ``start_level`` and ``raw``.
+    """Convert a checkpoint file; see :func:`convert` for the conversion.
 
     Args:
         src (str | Path): File to read.
@@ -137,10 +128,11 @@ def convert_file(
         replace (bool): Replace ``dst`` if it exists. Defaults to False.
         trust (bool): Unpickle all objects in ``src``, which runs any code in the file. Defaults to
             False.
+        prefix (str, optional): Defaults to None.
 
     Returns:
-        str: A human-readable report with the detected format, the table of weights, and the
-        settings that the target requires.
+        str: A human-readable report with the detected format, the table of weights, the changes for
+        another input format, and the settings that the target requires.
 
     Raises:
         InputError: If ``dst`` exists or cannot be written, or ``src`` cannot be read or converted.
@@ -151,18 +143,24 @@ def convert_file(
     with progress_bar(f'Reading {src}', total=3, unit='steps') as bar:
         checkpoint = read_checkpoint(src, trust)
         bar.update(1, 'Converting')
-        conversion = convert(checkpoint, to, start_level, raw)
-        bar.update(2, f'Writing {dst}')
         flat = dst.suffix == '.safetensors'
+        conversion = convert(checkpoint, to, start_level, raw, prefix, flat)
+        bar.update(2, f'Writing {dst}')
         write_checkpoint(conversion.state_dict if flat else conversion.contents(), dst)
     lines = [f'{src}: {conversion.kind}', '', conversion.table(), '', f'wrote {dst}']
+    lines += [*conversion.notes, *conversion.warnings]
     if to == 'detectron2':
-        lines.append(
-            'Set these values in the Detectron2 config: MODEL.PIXEL_MEAN [123.675, 116.28, '
-            '103.53], MODEL.PIXEL_STD [58.395, 57.12, 57.375], INPUT.FORMAT "RGB" and '
-            'MODEL.RESNETS.STRIDE_IN_1X1 False.'
-        )
+        lines.append(_detectron2_settings(conversion.input_format))
     return '\n'.join(lines)
+
+
+def _complete_resnet(weights: Mapping[str, Tensor], to: str) -> dict[str, Tensor]:
+    """Return the weights of the backbone with all counters, or raise an error."""
+    backbone = {name: value for name, value in weights.items() if name.startswith('backbone.')}
+    if resnet_depth(backbone) is None and not is_partial_resnet(backbone):
+        raise InputError(f'the backbone is not a ResNet, which {to} requires; convert it to mmdet')
+    validate_weights(backbone)
+    return backbone
 
 
 def _target(name: str, to: str, start_level: int, complete: bool) -> str | Skipped:
@@ -180,6 +178,12 @@ def _target(name: str, to: str, start_level: int, complete: bool) -> str | Skipp
         return Skipped('part of the queue of negatives, used only in pre-training')
     if name.startswith('neck.projection.'):
         return Skipped('part of the projection of the global vector, used only in pre-training')
+    if name.startswith('neck.level_convs.'):
+        return Skipped('part of the pyramid levels of pre-training, used only in pre-training')
+    if name.startswith('neck.detector.'):
+        if to == 'mmdet':
+            return f'neck.{name.removeprefix("neck.detector.")}'
+        return Skipped(f"part of a detector's neck, which {to} does not include")
     if to == 'detectron2':
         return to_detectron2(name)
     if to == 'mmdet' and (match := re.fullmatch(rf'({PYRAMID})(\d)(.+)', name)):
@@ -192,24 +196,10 @@ def _target(name: str, to: str, start_level: int, complete: bool) -> str | Skipp
     return name if to.startswith('mmdet') else name.removeprefix('backbone.')
 
 
-def _part(name: str) -> str:
-    """Return the stage that a weight belongs to, or its layer if it does not belong to a stage."""
-    part = re.match(r'.*?\b(?:layer|res)\d|.*?\b(?:lateral_convs|fpn_convs)\.\d', name)
-    return part.group() if part else name.rpartition('.')[0] or name
-
-
-def _in_common(names: list[str]) -> str:
-    start = commonprefix(names)
-    return start if len(names) == 1 else f'{start}*'
-
-
-def _columns(rows: list[tuple[str, ...]]) -> str:
-    """Format rows as text, with the first two columns left-aligned and the others right-aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return '\n'.join(
-        '  '.join(
-            f'{cell:<{width}}' if column < 2 else f'{cell:>{width}}'
-            for column, (cell, width) in enumerate(zip(row, widths))
-        )
-        for row in rows
+def _detectron2_settings(input_format: InputFormat) -> str:
+    order, style = input_format.channel_order.upper(), input_format.style
+    return (
+        f'Set these values in the Detectron2 config: MODEL.PIXEL_MEAN {list(input_format.mean)}, '
+        f'MODEL.PIXEL_STD {list(input_format.std)}, INPUT.FORMAT "{order}" and '
+        f'MODEL.RESNETS.STRIDE_IN_1X1 {style == "caffe"}.'
     )

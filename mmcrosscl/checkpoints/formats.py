@@ -34,11 +34,14 @@ class Format:
             but no name in the formats that follow in FORMATS.
         rules: Pairs of a regular expression for a name, and the CrossCL name or the reason to skip
             the weight. The first pair whose expression matches applies.
+        common: True if other projects have names that match the telltale too. A checkpoint with
+            further names is then searched for a ResNet.
     """
 
     kind: str
     telltale: str
     rules: tuple[Rule, ...]
+    common: bool = False
 
     def translate(self, name: str) -> str | Skipped | None:
         """Return the CrossCL name, the reason to skip the weight, or None for an unknown name."""
@@ -108,8 +111,8 @@ FORMATS = (
     ),
     Format('CrossCL of the reference, or ReSim', r'encoder_q\.fpn_.+', _contrastive()),
     Format('DenseCL', r'encoder_q\.1\.mlp2\..+|queue2', _contrastive()),
-    Format('MoCo v2', r'encoder_q\.(?:fc|1\.mlp)\.0\..+', _contrastive()),
-    Format('MoCo v1', r'encoder_q\..+', _contrastive()),
+    Format('MoCo v2', r'encoder_q\.(?:fc|1\.mlp)\.0\..+', _contrastive(), common=True),
+    Format('MoCo v1', r'encoder_q\..+', _contrastive(), common=True),
     Format('Detectron2', r'(?:.+\.)?res2\.0\.conv1\.weight', _detectron2()),
     Format(
         'MMDetection or MMPretrain',
@@ -125,11 +128,24 @@ FORMATS = (
             (r'(?:encoder_k|queue2?)(?:[._].+)?', Skipped('part of another method')),
             (r'(?:\w+_)?head\..+|data_preprocessor\..+', HEAD),
         ),
+        common=True,
     ),
     Format(
         'torchvision or timm',
         r'conv1\.weight',
         ((RESNET, r'backbone.\1'), (r'fc\..+', HEAD)),
+        common=True,
+    ),
+)
+
+# a detector or classifier with any backbone
+DETECTOR = Format(
+    'MMDetection or MMPretrain',
+    r'backbone\..+',
+    (
+        (r'(backbone\..+)', r'\1'),
+        (r'neck\.(.+)', r'neck.detector.\1'),
+        (r'.+', Skipped('not part of the backbone or the neck')),
     ),
 )
 

@@ -4,24 +4,33 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from torch import nn
+from torch import Tensor, nn
 
 from mmcrosscl.errors import InputError
 
-from .convert import Conversion, convert
+from .adaptation import adapt_to_model
+from .conversion import Conversion
+from .convert import convert_source
 from .formats import PYRAMID, Skipped
+from .identify import identify
 from .validate import few
 
 SHARED_HEAD = 'roi_head.shared_head.'
 
 
 def convert_for_model(checkpoint: Mapping, model: nn.Module) -> Conversion:
-    """Convert a checkpoint to the names of a model of MMDetection or MMPretrain.
+    """Convert a checkpoint to the names and the input format of a model.
 
-    The result contains the backbone stages and the pyramid levels that the model also has. Pyramid
-    levels are numbered as in the model's ``FPN``, from C2 or from C3. If the RoI head contains the
-    last stage of the backbone, as in a C4 detector, the last stage of the checkpoint is renamed to
-    match.
+    The model is one of MMDetection or MMPretrain, or a CrossCL. The result contains the backbone
+    stages and the weights of the neck that the model also has:
+
+    - Levels of a pyramid are numbered as in the model's ``FPN``, from C2 or from C3.
+    - Weights of a detector's neck, such as a ``CSPNeXtPAFPN``, keep their names. In a CrossCL whose
+      neck contains a detector's neck, they are below ``neck.detector.``.
+
+    If the RoI head contains the last stage of the backbone, as in a C4 detector, the last stage of
+    the checkpoint is renamed to match. If the model reads images in another format than the
+    checkpoint, the first convolution is adapted; see :func:`adapt`.
 
     Args:
         checkpoint (Mapping): Contents of a file of a project that :func:`identify` supports.
@@ -32,20 +41,45 @@ def convert_for_model(checkpoint: Mapping, model: nn.Module) -> Conversion:
         a tensor of the same name and shape.
 
     Raises:
-        InputError: If the backbones differ, or a level of the pyramid does not fit the model.
+        InputError: If the backbones, their strides or the necks differ, a level of the pyramid does
+            not fit the model, or the input format cannot be adapted.
     """
     wanted = model.state_dict()
-    start_level = getattr(getattr(model, 'neck', None), 'start_level', 0)
-    result = convert(checkpoint, 'mmdet', start_level)
-    state, origin, skipped = {}, {}, dict(result.skipped)
-    for name, value in result.state_dict.items():
-        original = result.origin.get(name, name)
+    source = identify(checkpoint)
+    neck = getattr(model, 'neck', None)
+    head = 'neck.detector.' if hasattr(neck, 'detector') else 'neck.'
+    own_neck = {
+        f'neck.{name.removeprefix(head)}': value
+        for name, value in wanted.items()
+        if name.startswith(head)
+    }
+    same_neck = _fits(source.neck_weights, own_neck)
+    wrapped = any(name.startswith('neck.detector.') for name in source.weights)
+    if wrapped and own_neck and not same_neck:
+        raise InputError(
+            'the neck of the checkpoint differs from that of the model, as their weights have '
+            f'other names or shapes, such as {few(source.neck_weights, 1)} and {few(own_neck, 1)}; '
+            'set the neck of the model to that of the checkpoint, or load only the backbone, '
+            'converted with `--to mmdet-backbone`'
+        )
+    start_level = getattr(getattr(neck, 'detector', neck), 'start_level', 0)
+    result = convert_source(source, 'mmdet', 0 if wrapped else start_level)
+    converted, origins, skipped = dict(result.state_dict), result.origin, dict(result.skipped)
+    if same_neck:
+        # this includes the levels coarser than P5, and the necks other than an FPN
+        converted = {n: value for n, value in converted.items() if not n.startswith('neck.')}
+        converted |= source.neck_weights
+        origins = origins | source.neck
+        skipped = {n: why for n, why in skipped.items() if n not in source.neck.values()}
+    state, origin = {}, {}
+    for name, value in converted.items():
+        original = origins.get(name, name)
         target = re.sub(r'^backbone\.(?=layer4\.)', SHARED_HEAD, name)
-        target = target if target in wanted else name
+        target = target if target in wanted else re.sub(r'^neck\.', head, name)
         if target in wanted or name.startswith('backbone.') and not _absent(name, wanted):
             state[target], origin[target] = value, original
         elif match := re.match(rf'{PYRAMID}\d', name):
-            if any(other.startswith(f'{match.group()}.') for other in wanted):
+            if any(other.startswith(f'{match.group()}.') for other in own_neck):
                 raise InputError(
                     f'{name} of the checkpoint is not in the model, because the norm layers of the '
                     "pyramids differ; set the model's neck.norm_cfg to that of pre-training"
@@ -64,7 +98,26 @@ def convert_for_model(checkpoint: Mapping, model: nn.Module) -> Conversion:
             f'the weights of the checkpoint do not fit the model: {few(wrong)}; set the widths of '
             'the model to those of pre-training'
         )
-    return replace(result, state_dict=state, origin=origin, skipped=skipped)
+    adaptation = adapt_to_model(state, model, source.input_format)
+    return replace(
+        result,
+        state_dict=state | adaptation.weights,
+        origin=origin,
+        skipped=skipped,
+        input_format=adaptation.input_format,
+        notes=adaptation.notes,
+        warnings=adaptation.warnings,
+    )
+
+
+def _fits(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
+    """Return whether one neck has all weights of the other, with equal shapes."""
+    common = given.keys() & own.keys()
+    return (
+        bool(common)
+        and common in (given.keys(), own.keys())
+        and all(given[name].shape == own[name].shape for name in common)
+    )
 
 
 def _absent(name: str, wanted: Mapping) -> bool:

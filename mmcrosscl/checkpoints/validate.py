@@ -1,7 +1,7 @@
 """Checks that weights form a complete ResNet, pyramid, projection and key encoder."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 import torch
@@ -67,6 +67,28 @@ def validate_weights(weights: dict[str, Tensor]) -> None:
         )
 
 
+def resnet_depth(weights: Mapping[str, Tensor]) -> int | None:
+    """Return the depth of the ResNet that the backbone weights form, or None for other backbones.
+
+    Counters of batch norms may be missing.
+
+    Args:
+        weights (Mapping[str, Tensor]): Maps each CrossCL name to its tensor.
+    """
+    given = _backbone(weights)
+    for depth in DEPTHS:
+        if _without_counters(_shapes(depth)) == given:
+            return int(depth.removeprefix('resnet'))
+    return None
+
+
+def is_partial_resnet(weights: Mapping[str, Tensor]) -> bool:
+    """Return whether the backbone weights are some of a ResNet's weights, but not all of them."""
+    given = _backbone(weights).keys()
+    names = [_without_counters(_shapes(depth)).keys() for depth in DEPTHS]
+    return any(given < of_depth for of_depth in names) and given not in names
+
+
 def few(names: Iterable[str], count: int = 5) -> str:
     """Format the first ``count`` names in sorted order, and the number of remaining names."""
     names = sorted(names)
@@ -79,6 +101,15 @@ def _resnet(weights: dict[str, Tensor]) -> Shapes:
     given = {name for name in weights if name.startswith('backbone.')}
     nearest = min(DEPTHS, key=lambda depth: len(_shapes(depth).keys() ^ given))
     return dict(_shapes(nearest))
+
+
+def _backbone(weights: Mapping[str, Tensor]) -> Shapes:
+    shapes = {n: tuple(x.shape) for n, x in weights.items() if n.startswith('backbone.')}
+    return _without_counters(shapes)
+
+
+def _without_counters(shapes: Shapes) -> Shapes:
+    return {n: shape for n, shape in shapes.items() if not n.endswith('num_batches_tracked')}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Convert a checkpoint of CrossCL, MoCo, DenseCL, ReSim, torchvision and others.
+"""Convert a checkpoint of CrossCL, MoCo, torchvision, or any project with a ResNet.
 
 The format of SRC is detected. No code in SRC is run, unless --trust-checkpoints is set. DST is
 written atomically. Files whose names end in .safetensors are read and written in this format.
@@ -30,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='convert the weights before averaging instead of the averaged weights (EMA)',
     )
+    parser.add_argument(
+        '--prefix',
+        metavar='PREFIX',
+        help='convert only the ResNet whose names begin with PREFIX, such as encoder_k.',
+    )
     add_trust_argument(parser)
 
 
@@ -45,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
             raw=args.raw,
             replace=args.force,
             trust=args.trust_checkpoints,
+            prefix=args.prefix,
         )
     )
     return 0

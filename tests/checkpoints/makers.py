@@ -1,5 +1,6 @@
 """State dicts with the names and shapes of mmcrosscl and other projects, and distinct values."""
 
+import argparse
 from copy import deepcopy
 
 import torch
@@ -78,6 +79,107 @@ def reference(depth: int = 50, with_norm: bool = False, queue_len: int = 8) -> d
             conv = nn.Sequential(conv, nn.BatchNorm2d(256))
         encoder.add_module(f'fpn_{name}', conv)
     return _contrastive(encoder, queue_len)
+
+
+def resnet(prefix: str = '', depth: int = 18) -> dict[str, Tensor]:
+    """Return the state dict of a torchvision ResNet without its classifier."""
+    state = getattr(torchvision.models, f'resnet{depth}')().state_dict()
+    return varied({n: value for n, value in state.items() if not n.startswith('fc.')}, prefix)
+
+
+def sequential(prefix: str = '', depth: int = 18) -> dict[str, Tensor]:
+    """Return the state dict of an ``nn.Sequential`` of the children of a torchvision ResNet."""
+    model = getattr(torchvision.models, f'resnet{depth}')()
+    return varied(nn.Sequential(*list(model.children())[:-1]).state_dict(), prefix)
+
+
+def swav() -> dict:
+    """Return a checkpoint of SwAV or DeepCluster v2: a ResNet with further layers."""
+    return (
+        resnet('module.')
+        | linear('module.projection_head.0')
+        | linear('module.prototypes', bias=False)
+    )
+
+
+def dino() -> dict:
+    """Return a training checkpoint of DINO: two networks, and the arguments of the command."""
+    networks = {
+        name: resnet(f'{wrapper}backbone.') | linear(f'{wrapper}head.mlp.0')
+        for name, wrapper in (('student', 'module.'), ('teacher', ''))
+    }
+    args = argparse.Namespace(arch='resnet18', lr=0.1)
+    loss = dict(center=torch.ones(1, 4))
+    optimizer = dict(state={}, param_groups=[])
+    return dict(networks, args=args, epoch=3, dino_loss=loss, optimizer=optimizer)
+
+
+def vicreg() -> dict:
+    """Return a training checkpoint of VICReg or Barlow Twins."""
+    state = resnet('module.backbone.') | linear('module.projector.0')
+    return dict(epoch=3, model=state, optimizer=dict(state={}))
+
+
+def pixpro(fpn: bool = False) -> dict:
+    """Return a training checkpoint of PixPro, or of SoCo with an FPN from C2."""
+    state = {}
+    for encoder, suffix in (('encoder', ''), ('encoder_k', '_k')):
+        state |= resnet(f'module.{encoder}.') | linear(f'module.projector{suffix}.linear1')
+        for level, width in enumerate((64, 128, 256, 512) if fpn else ()):
+            for name, conv in (
+                ('lateral_convs', nn.Conv2d(width, 256, 1)),
+                ('fpn_convs', nn.Conv2d(256, 256, 3)),
+            ):
+                state |= varied(conv.state_dict(), f'module.neck{suffix}.{name}.{level}.conv.')
+    return dict(opt=argparse.Namespace(arch='resnet18'), model=state, epoch=3)
+
+
+def slotcon() -> dict:
+    """Return a training checkpoint of SlotCon."""
+    state = {}
+    for side in 'qk':
+        state |= resnet(f'module.encoder_{side}.') | linear(f'module.projector_{side}.linear1')
+        state |= linear(f'module.grouping_{side}.slot_embd', bias=False)
+    return dict(args=argparse.Namespace(), model=state, epoch=3)
+
+
+def solo_learn() -> dict:
+    """Return a Lightning checkpoint of solo-learn."""
+    state = resnet('backbone.') | resnet('momentum_backbone.') | linear('projector.0')
+    return dict(epoch=3, state_dict=state | linear('classifier'))
+
+
+def lightly() -> dict:
+    """Return a Lightning checkpoint of a model that is built with lightly."""
+    state = sequential('backbone.') | sequential('backbone_momentum.')
+    return dict(epoch=3, state_dict=state | linear('projection_head.layers.0'))
+
+
+def lightly_train() -> dict:
+    """Return a Lightning checkpoint of lightly-train."""
+    state = {}
+    for side in ('teacher', 'student'):
+        state |= resnet(f'{side}_embedding_model.wrapped_model._model.')
+        state |= linear(f'{side}_projection_head.layers.0')
+    return dict(epoch=3, state_dict=state)
+
+
+def byol() -> dict:
+    """Return a checkpoint of a port of BYOL: two networks, each a sequence."""
+    networks = {f'{x}_network_state_dict': sequential('encoder.') for x in ('online', 'target')}
+    return dict(networks, optimizer_state_dict=dict(state={}))
+
+
+def moco_v3() -> dict:
+    """Return a training checkpoint of MoCo v3 or SimSiam."""
+    state = resnet('module.base_encoder.') | resnet('module.momentum_encoder.')
+    return dict(arch='resnet18', state_dict=state | linear('module.predictor.0'))
+
+
+def linear(name: str, bias: bool = True) -> dict[str, Tensor]:
+    """Return the state dict of a small linear layer."""
+    state = nn.Linear(4, 4, bias=bias).state_dict()
+    return {f'{name}.{field}': value for field, value in state.items()}
 
 
 def moco(version: int, depth: int = 18) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import torchvision
 
 from mmcrosscl.checkpoints import TARGETS, read_checkpoint
 from tests.checkpoints.hostile import Hostile
-from tests.checkpoints.makers import crosscl, reference
+from tests.checkpoints.makers import crosscl, moco, reference
 
 
 @pytest.fixture
@@ -59,6 +59,30 @@ def test_raw_converts_the_weights_before_averaging(run, src, tmp_path):
     assert not read_checkpoint(tmp_path / 'b.pth')['conv1.weight'].any()
 
 
+def test_a_prefix_selects_an_encoder(command, run, tmp_path):
+    state = moco(2)
+    torch.save(state, tmp_path / 'a.pth')
+    out = run(tmp_path / 'a.pth', tmp_path / 'b.pth', '--to', 'timm', '--prefix', 'encoder_k.')
+    assert 'a.pth: ResNet-18 in encoder_k\n' in out
+    weight = read_checkpoint(tmp_path / 'b.pth')['conv1.weight']
+    assert torch.equal(weight, state['module.encoder_k.conv1.weight'])
+    words = ('--to', 'timm', '--prefix', 'encoder_z.')
+    done = command('convert', tmp_path / 'a.pth', tmp_path / 'c.pth', *words)
+    assert done.status == 1 and 'no ResNet-18 to -152 is below the prefix encoder_z.' in done.err
+    assert not (tmp_path / 'c.pth').exists()
+
+
+def test_the_report_says_what_was_adapted(run, tmp_path):
+    input_format = dict(mean=[1, 2, 3], std=[1, 1, 1], channel_order='bgr', style=None)
+    state = torchvision.models.resnet18().state_dict()
+    state = {f'backbone.{n}': value for n, value in state.items() if n[:2] != 'fc'}
+    torch.save({'state_dict': state, 'meta': {'input_format': input_format}}, tmp_path / 'a.pth')
+    out = run(tmp_path / 'a.pth', tmp_path / 'b.pth', '--to', 'timm')
+    assert 'backbone.conv1 is adapted to torchvision' in out
+    assert 'The file is for RGB images with mean=[3, 2, 1]' in out
+    assert 'adapted' not in run(tmp_path / 'a.pth', tmp_path / 'c.pth', '--to', 'mmdet')
+
+
 def test_an_existing_file_is_kept_unless_forced(command, run, src, tmp_path):
     dst = tmp_path / 'out.pth'
     dst.write_text('precious')
@@ -79,7 +103,7 @@ def broken(kind, path):
     elif kind == 'text':
         path.write_text('not a checkpoint')
     elif kind == 'unknown key':
-        torch.save(state | {'extra.weight': torch.ones(1)}, path)
+        torch.save(crosscl().state_dict() | {'extra.weight': torch.ones(1)}, path)
     elif kind == 'shape':
         torch.save(state | {'conv1.weight': torch.ones(64, 4, 7, 7)}, path)
 
@@ -91,7 +115,7 @@ def broken(kind, path):
         ('hostile', 'holds code (posix.system), which is not run'),
         ('truncated', 'is not a complete checkpoint'),
         ('text', 'is not a complete checkpoint'),
-        ('unknown key', '1 unknown name in a checkpoint of torchvision or timm: extra.weight'),
+        ('unknown key', '1 unknown name in a checkpoint of CrossCL of mmcrosscl: extra.weight'),
         ('shape', 'backbone.conv1.weight is (64, 4, 7, 7), not (64, 3, 7, 7)'),
     ],
 )

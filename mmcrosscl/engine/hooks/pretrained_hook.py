@@ -20,10 +20,12 @@ RANDOM = [
 
 @HOOKS.register_module()
 class PretrainedHook(Hook):
-    """Load the backbone and the FPN from the checkpoint in the setting ``pretrained``.
+    """Load the backbone and the neck from the checkpoint in the setting ``pretrained``.
 
     ``pretrained`` is a top-level setting like ``load_from``. None keeps random weights. Every
-    format that :func:`mmcrosscl.checkpoints.identify` detects is accepted.
+    format that :func:`mmcrosscl.checkpoints.identify` detects is accepted. If the model reads
+    images with another channel order or normalization than the checkpoint, the first convolution is
+    adapted, and the log says so.
 
     The checkpoint is loaded before training, or before testing if the config has no training. It is
     not loaded if the run resumes or starts from ``load_from``.
@@ -105,6 +107,10 @@ class PretrainedHook(Hook):
             f'{conversion.table()}\nrandom weights: {", ".join(random) or "none"}',
             extra=dict(file_only=True),
         )
+        for note in conversion.notes:
+            runner.logger.info(f'pretrained: {note}')
+        for warning in conversion.warnings:
+            runner.logger.warning(f'pretrained: {warning}')
 
     @master_only
     def _check_training(self, runner: Runner) -> None:

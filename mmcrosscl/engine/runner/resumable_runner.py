@@ -13,13 +13,14 @@ import torch
 from mmengine.dist import all_reduce, broadcast_object_list, is_main_process, master_only
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MMLogger
+from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmcrosscl.checkpoints import atomic_write
+from mmcrosscl.checkpoints import atomic_write, model_input_format
 from mmcrosscl.compat.fused_optimizer import without_unsupported_fused
 from mmcrosscl.errors import InputError, RunError
 from mmcrosscl.registry import HOOKS, RUNNERS, component_class
@@ -219,13 +220,18 @@ class ResumableRunner(Runner):
             self.call_hook('restore_process_state')
 
     @master_only
-    def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
-        """Save a checkpoint atomically.
+    def save_checkpoint(
+        self, out_dir: str, filename: str, *args, meta: dict | None = None, **kwargs
+    ) -> None:
+        """Save a checkpoint atomically, with the normalization of the images as meta information.
 
         Raises:
             InputError: If the checkpoint cannot be written. An existing file is unchanged.
         """
-        save = partial(super().save_checkpoint, **kwargs)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        if hasattr(model, 'backbone') and (read := model_input_format(model)) is not None:
+            meta = {**(meta or {}), 'input_format': read.to_dict()}
+        save = partial(super().save_checkpoint, meta=meta, **kwargs)
         if '://' in str(out_dir):
             save(out_dir, filename, *args)
         else:

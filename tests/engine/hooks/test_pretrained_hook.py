@@ -35,7 +35,7 @@ def pretrained(tmp_path_factory):
 def run(coco, tmp_path):
     """Train an R18 RetinaNet for an epoch of one step that changes nothing; gives the runner."""
 
-    def run(without=(), backbone=None, **changes):
+    def run(without=(), backbone=None, preprocessor=None, **changes):
         cfg = Config.fromfile(CONFIG)
         shorten(cfg, coco)
         cfg.merge_from_dict(
@@ -43,6 +43,7 @@ def run(coco, tmp_path):
                 model=dict(
                     backbone=dict(depth=18, **(backbone or {})),
                     neck=dict(in_channels=[64, 128, 256, 512]),
+                    data_preprocessor=preprocessor or {},
                 ),
                 optim_wrapper=dict(optimizer=dict(lr=0.0)),
                 default_hooks=dict(checkpoint=dict(interval=1)),
@@ -72,6 +73,25 @@ def first(runner_or_path):
 def test_the_checkpoint_is_one_variable(run, pretrained):
     runner = run(pretrained=str(pretrained))
     assert torch.equal(first(runner), first(pretrained))
+
+
+def test_the_first_convolution_is_adapted_to_the_images_of_the_detector(run, pretrained, tmp_path):
+    means = [123.675, 116.28, 103.53]
+    runner = run(
+        pretrained=str(pretrained),
+        preprocessor=dict(mean=means[::-1], std=[1.0, 1.0, 1.0], bgr_to_rgb=False),
+    )
+    std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
+    torch.testing.assert_close(first(runner), (first(pretrained) / std).flip(1))
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert "backbone.conv1 is adapted to the model's BGR images with mean=[103.53, 116.28" in log
+
+
+def test_a_mean_that_remains_different_is_a_warning(run, pretrained, tmp_path):
+    run(pretrained=str(pretrained), preprocessor=dict(mean=[0.0] * 3, std=[255.0] * 3))
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert 'WARNING - pretrained: The model reads RGB images with mean=[0, 0, 0]' in log
+    assert 'set model.data_preprocessor.mean=[123.675, 116.28, 103.53]' in log
 
 
 def test_averaging_begins_with_the_checkpoint(run, pretrained):
