@@ -4,6 +4,12 @@
 `locations` when it is first searched, so configs do not need `custom_imports`.
 """
 
+import inspect
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+
+from mmengine import registry as registries
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
@@ -14,8 +20,9 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
 from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
-from mmengine.registry import Registry
+from mmengine.registry import DefaultScope, Registry
 
 from .dependencies import check_requirements
 
@@ -73,8 +80,65 @@ VISUALIZERS = Registry(
     scope='mmcrosscl',
     locations=['mmcrosscl.visualization'],
 )
+# Has no components. A config that inherits `mmcrosscl::…` looks up its visualizer's backends in the
+# scope mmcrosscl, and MMEngine would warn of a missing registry.
+VISBACKENDS = Registry(
+    'vis_backend',
+    parent=MMENGINE_VISBACKENDS,
+    scope='mmcrosscl',
+    locations=['mmcrosscl.visualization'],
+)
 
 
 def component_class(registry: Registry, name: str | type | None) -> type | None:
     """Return the class of a config's ``type``: a name, a name with a scope, or already a class."""
     return registry.get(name) if isinstance(name, str) else name
+
+
+def find_component(kind: str | type) -> Callable | None:
+    """Return the component that a config's ``type`` names, or None if no registry has it."""
+    if not isinstance(kind, str):
+        return kind
+    names = [kind]
+    if '.' not in kind:
+        # the registries of the default scope, such as MMDetection's, are searched first
+        scope = DefaultScope.get_current_instance().scope_name
+        with suppress(ImportError):
+            import_module(f'{scope}.registry')
+        names.insert(0, f'{scope}.{kind}')
+    for registry in vars(registries).values():
+        if isinstance(registry, Registry):
+            found = next(filter(None, map(registry.get, names)), None)
+            if found is not None:
+                return found
+    return None
+
+
+def argument_names(component: Callable) -> set[str] | None:
+    """Return the argument names of a class or function, or None if it takes any argument.
+
+    If the constructor of a class takes ``**kwargs``, the arguments of its bases are included.
+    """
+    if not inspect.isclass(component):
+        functions = [component]
+    else:
+        classes = [c for c in component.__mro__ if '__init__' in vars(c) and c is not object]
+        functions = [vars(c)['__init__'] for c in classes]
+    if not functions:
+        return set()
+    names: set[str] = set()
+    for function in functions:
+        parameters = inspect.signature(function).parameters.values()
+        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
+            return names - {'self'}
+    return None
+
+
+def default_argument(component: type, name: str) -> object:
+    """Return the default of a constructor's argument, or None if no class has such an argument."""
+    for cls in component.__mro__:
+        parameters = inspect.signature(vars(cls).get('__init__', object.__init__)).parameters
+        if name in parameters and parameters[name].default is not inspect.Parameter.empty:
+            return parameters[name].default
+    return None

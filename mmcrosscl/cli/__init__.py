@@ -26,7 +26,7 @@ from mmcrosscl.version import __version__
 
 from .quiet import quiet_output
 
-VERBS = ('train', 'test', 'convert', 'plot', 'replay', 'demo', 'env')
+VERBS = ('pretrain', 'train', 'test', 'convert', 'plot', 'replay', 'demo', 'env')
 EXIT_STATUS = """\
 exit status:
   0   success

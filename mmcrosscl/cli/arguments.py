@@ -24,14 +24,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--work-dir', help='folder for results; default: work_dirs/<name of the config>'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=Options,
-        metavar='KEY=VALUE',
-        help='override settings, such as train_dataloader.batch_size=16; write a list as '
-        'key="[a,b]"; +key=value adds a setting that the config does not have',
-    )
+    add_option_argument(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -41,6 +34,18 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     add_trust_argument(parser)
     # torch.distributed.launch passes the rank as this argument, torchrun as LOCAL_RANK
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_option_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--cfg-options`."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=Options,
+        metavar='KEY=VALUE',
+        help='override settings, such as train_dataloader.batch_size=16; write a list as '
+        'key="[a,b]"; +key=value adds a setting that the config does not have',
+    )
 
 
 def add_trust_argument(parser: argparse.ArgumentParser) -> None:

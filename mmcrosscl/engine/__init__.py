@@ -3,7 +3,7 @@
 # checks that the required packages are installed before the modules below import them
 import mmcrosscl.registry  # noqa: F401
 
-from .config import build_runner, load_config, set_test_checkpoint
+from .config import build_runner, load_config, read_config, set_test_checkpoint
 from .hooks import MultiScaleHook, PretrainedHook, SkippedImagesHook, StepSeedHook
 from .optim import BFloat16OptimWrapper, FiniteOptimWrapper, NonFiniteHook, replay
 from .options import merge_options
@@ -37,6 +37,7 @@ __all__ = [
     'build_runner',
     'load_config',
     'merge_options',
+    'read_config',
     'replay',
     'set_test_checkpoint',
 ]

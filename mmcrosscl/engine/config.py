@@ -10,7 +10,9 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmcrosscl.errors import InputError
+from mmcrosscl.registry import HOOKS, component_class
 
+from .hooks import PretrainedHook
 from .options import merge_options
 
 
@@ -51,11 +53,12 @@ def load_config(
         InputError: If the file does not exist or cannot be read, if an option is unknown, or if a
             keyword argument needs a setting that the config does not have.
     """
-    cfg = _read(str(config))
+    cfg = read_config(str(config))
     cfg.launcher = launcher
     if trust_checkpoints:
         cfg.trust_checkpoints = True
     merge_options(cfg, options or {})
+    _load_pretrained(cfg)
     if work_dir is not None:
         cfg.work_dir = str(work_dir)
     elif cfg.get('work_dir') is None:
@@ -76,6 +79,18 @@ def load_config(
         cfg.resume = True
         cfg.load_from = None if resume is True else str(resume)
     return cfg
+
+
+def _load_pretrained(cfg: Config) -> None:
+    """Add PretrainedHook to a config that sets ``pretrained``, unless the config has the hook."""
+    if cfg.get('pretrained') is None:
+        return
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    kinds = [component_class(HOOKS, hook.get('type')) for hook in hooks if isinstance(hook, dict)]
+    if PretrainedHook not in kinds:
+        cfg.merge_from_dict(
+            dict(default_hooks=dict(pretrained=dict(type='mmcrosscl.PretrainedHook')))
+        )
 
 
 def set_test_checkpoint(cfg: Config, checkpoint: str | Path | None) -> None:
@@ -118,7 +133,15 @@ def build_runner(cfg: Config) -> Runner:
     return RUNNERS.build(cfg)
 
 
-def _read(config: str) -> Config:
+def read_config(config: str) -> Config:
+    """Read a config file without any change.
+
+    Args:
+        config (str): Path of a config file, or ``PACKAGE::CONFIG``.
+
+    Raises:
+        InputError: If the file does not exist or cannot be read.
+    """
     package, packaged, _ = config.partition('::')
     if packaged and find_spec(package) is None:
         raise InputError(

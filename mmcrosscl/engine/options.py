@@ -1,21 +1,18 @@
 """Overrides of settings by dotted names, with an error that suggests the closest valid name."""
 
-import inspect
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from difflib import get_close_matches
-from importlib import import_module
 
-from mmengine import registry as registries
 from mmengine.config import Config, ConfigDict
 from mmengine.optim import OptimWrapper
-from mmengine.registry import DefaultScope, Registry
+from mmengine.registry import DefaultScope
 from mmengine.runner import LogProcessor, Runner, TestLoop, ValLoop
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import distributed
 from torch.utils.data import DataLoader
 
 from mmcrosscl.errors import InputError
+from mmcrosscl.registry import argument_names, find_component
 
 from .runner.defaults import DEFAULT_HOOKS
 
@@ -109,46 +106,6 @@ def _known(path: str, before: Mapping, after: Mapping) -> set[str] | None:
     if names is None:
         return None
     return known | names | {'type', '_delete_'}
-
-
-def find_component(kind: str | type) -> Callable | None:
-    """Return the component that a config's ``type`` names, or None if no registry has it."""
-    if not isinstance(kind, str):
-        return kind
-    names = [kind]
-    if '.' not in kind:
-        # the registries of the default scope, such as MMDetection's, are searched first
-        scope = DefaultScope.get_current_instance().scope_name
-        with suppress(ImportError):
-            import_module(f'{scope}.registry')
-        names.insert(0, f'{scope}.{kind}')
-    for registry in vars(registries).values():
-        if isinstance(registry, Registry):
-            found = next(filter(None, map(registry.get, names)), None)
-            if found is not None:
-                return found
-    return None
-
-
-def argument_names(component: Callable) -> set[str] | None:
-    """Return the argument names of a class or function, or None if it takes any argument.
-
-    If the constructor of a class takes ``**kwargs``, the arguments of its bases are included.
-    """
-    if not inspect.isclass(component):
-        functions = [component]
-    else:
-        classes = [c for c in component.__mro__ if '__init__' in vars(c) and c is not object]
-        functions = [vars(c)['__init__'] for c in classes]
-    if not functions:
-        return set()
-    names: set[str] = set()
-    for function in functions:
-        parameters = inspect.signature(function).parameters.values()
-        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
-            return names - {'self'}
-    return None
 
 
 def _refuse(name: str, parts: list[str], position: int, known: set[str], value: object) -> None:

@@ -1,0 +1,176 @@
+"""Pre-training of a detector's backbone and neck from Python; the command line calls it."""
+
+import math
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mmcrosscl.checkpoints import atomic_write, convert, read_checkpoint, write_checkpoint
+from mmcrosscl.datasets import UnlabeledDataset
+from mmcrosscl.detectors import (
+    Detector,
+    Schedule,
+    config_text,
+    default_iterations,
+    describe,
+    dry_run,
+    find_detector,
+    report,
+    seconds_per_iteration,
+)
+from mmcrosscl.engine import build_runner, load_config, read_config
+from mmcrosscl.errors import EXIT_PREEMPTED, InputError, Preempted, RunError
+from mmcrosscl.launch import launch
+
+BATCH_SIZE = 32
+
+
+def pretrain(
+    detector: str | Path,
+    data: str | Path,
+    work_dir: str | Path,
+    *,
+    epochs: int | None = None,
+    iters: int | None = None,
+    batch_size: int | None = None,
+    gpus: int | None = None,
+    from_scratch: bool = False,
+    resume: bool = False,
+    amp: bool = False,
+    options: Mapping[str, object] | None = None,
+) -> Path:
+    """Pre-train the backbone and the neck of a detector on images without labels.
+
+    Writes a config to the work dir, prints the command that trains with it, and trains. After the
+    training, a checkpoint for the detector is written next to the training checkpoints.
+
+    Args:
+        detector (str | Path): Config file of a detector of MMDetection, or ``PACKAGE::CONFIG``,
+            such as ``mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py``.
+        data (str | Path): Folder of images, which is searched at any depth.
+        work_dir (str | Path): Folder for the config, the log and the checkpoints.
+        epochs (int, optional): Length in epochs. Defaults to None (200 epochs, but at least 5,000
+            iterations).
+        iters (int, optional): Length in iterations, instead of ``epochs``.
+        batch_size (int, optional): Number of images per process. Defaults to None (32, or the
+            number of images if it is smaller).
+        gpus (int, optional): Number of processes to start on this machine, one per GPU. Defaults to
+            None (train in this process).
+        from_scratch (bool): Start from random weights. By default, the backbone starts from the
+            weights that the detector's config loads, such as ImageNet weights.
+        resume (bool): Resume from the newest checkpoint in the work dir, with its config.
+        amp (bool): Train in float16 with loss scaling. Defaults to False.
+        options (Mapping, optional): Settings to override, as in :func:`load_config`.
+
+    Returns:
+        Path: A checkpoint with the weights of the detector's backbone and neck, for ``load_from``
+        or ``pretrained`` in the detector's config.
+
+    Raises:
+        InputError: If the config, the folder or an option is invalid. Nothing is written then.
+        RunError: If a process dies.
+        Preempted: After SIGTERM or SIGUSR1, once a checkpoint is saved.
+    """
+    name, work_dir, options = str(detector), Path(work_dir), dict(options or {})
+    numbers = {'--epochs': epochs, '--iters': iters, '--batch-size': batch_size, '--gpus': gpus}
+    for argument, value in numbers.items():
+        if value is not None and value < 1:
+            raise InputError(f'{argument} is {value}; set a number of at least 1')
+    if epochs is not None and iters is not None:
+        raise InputError('--epochs and --iters are both set; set only one of them')
+    parts = find_detector(read_config(name), name, keep_weights=not from_scratch)
+    folder = str(Path(data).expanduser().resolve())
+    images = len(UnlabeledDataset(data_root=folder))
+    features = dry_run(parts)
+    config = work_dir / f'pretrain_{parts.name}.py'
+    if resume and config.is_file():
+        text = config.read_text()
+    else:
+        schedule = _schedule(images, epochs, iters, batch_size, gpus or 1)
+        text = config_text(parts, features, folder, images, schedule)
+    settings = dict(work_dir=work_dir, options=options, resume=resume, amp=amp)
+    arguments = _arguments(**settings)
+    with TemporaryDirectory() as temporary:
+        # errors in the options are found before anything is written to the work dir
+        draft = Path(temporary, config.name)
+        draft.write_text(text)
+        cfg = load_config(draft, **settings)
+        seconds = seconds_per_iteration(cfg)
+    _print(describe(parts, features, cfg, images, gpus or 1, seconds))
+    work_dir.mkdir(parents=True, exist_ok=True)
+    atomic_write(config, lambda path: path.write_text(text))
+    _print(
+        ['The command of this training:'],
+        [f'  {shlex.join(["tools/dist_train.sh", str(config), str(gpus or 1), *arguments])}'],
+    )
+    if gpus is None:
+        build_runner(load_config(config, **settings)).train()
+    elif status := launch([str(config), *arguments, '--launcher', 'pytorch'], gpus):
+        raise _failure(status)
+    result = _export(parts, work_dir)
+    _print(report(parts, features, name, result))
+    return result
+
+
+def _schedule(
+    images: int, epochs: int | None, iters: int | None, batch_size: int | None, processes: int
+) -> Schedule:
+    batch_size = batch_size or min(BATCH_SIZE, max(1, images // processes))
+    total = batch_size * processes
+    if iters is None:
+        iters = math.ceil(epochs * images / total) if epochs else default_iterations(images, total)
+    # one core of a process is for the training itself
+    workers = min(8, max(1, len(os.sched_getaffinity(0)) // processes - 1))
+    return Schedule(iters, batch_size, workers)
+
+
+def _arguments(work_dir: Path, options: Mapping, resume: bool, amp: bool) -> list[str]:
+    """Return the arguments of `mmcrosscl train` for these keywords of :func:`load_config`."""
+    arguments = ['--work-dir', str(work_dir)]
+    arguments += ['--resume'] * resume + ['--amp'] * amp
+    flat = [f'{name}={_value(name, value)}' for name, value in _flatten(options)]
+    return [*arguments, *(['--cfg-options', *flat] if flat else [])]
+
+
+def _flatten(options: Mapping, prefix: str = '') -> Iterator[tuple[str, object]]:
+    for name, value in options.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f'{prefix}{name}.')
+        else:
+            yield prefix + name, value
+
+
+def _value(name: str, value: object) -> str:
+    """Return a value in the syntax of `--cfg-options`."""
+    if isinstance(value, Mapping):
+        raise InputError(
+            f'the option {name} contains a dict within a list, which a command line cannot; write '
+            'a config that inherits from the config in the work dir, and train with it'
+        )
+    if isinstance(value, list | tuple):
+        opening, closing = '[]' if isinstance(value, list) else '()'
+        return opening + ','.join(_value(name, item) for item in value) + closing
+    return str(value)
+
+
+def _failure(status: int) -> Exception:
+    if status == EXIT_PREEMPTED:
+        return Preempted()
+    error = RunError(f'the training processes ended with status {status}; see the error above')
+    error.exit_status = status
+    return error
+
+
+def _export(detector: Detector, work_dir: Path) -> Path:
+    """Write the weights of the detector from the newest checkpoint in a work dir."""
+    newest = work_dir / Path((work_dir / 'last_checkpoint').read_text().strip()).name
+    target = 'mmdet-backbone' if detector.neck is None else 'mmdet'
+    result = work_dir / f'{detector.name}_pretrained.pth'
+    write_checkpoint(convert(read_checkpoint(newest), target).contents(), result)
+    return result
+
+
+def _print(*lines: list[str]) -> None:
+    print('\n'.join(line for part in lines for line in part), flush=True)

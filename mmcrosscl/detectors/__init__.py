@@ -1,0 +1,26 @@
+"""From the config of a detector to a config that pre-trains its backbone and its neck."""
+
+# checks the required packages before the modules below import them
+import mmcrosscl.registry  # noqa: F401
+
+from .detector import Detector, find_detector
+from .dry_run import Features, dry_run
+from .levels import choose_levels, choose_terms
+from .pretraining import Schedule, config_text, default_iterations
+from .report import describe, report
+from .timing import seconds_per_iteration
+
+__all__ = [
+    'Detector',
+    'Features',
+    'Schedule',
+    'choose_levels',
+    'choose_terms',
+    'config_text',
+    'default_iterations',
+    'describe',
+    'dry_run',
+    'find_detector',
+    'report',
+    'seconds_per_iteration',
+]

@@ -1,0 +1,165 @@
+"""The backbone, the neck and the normalization in the config of a detector."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from mmcrosscl.errors import InputError
+from mmcrosscl.registry import argument_names, default_argument, find_component
+
+SYNCHRONIZED = ('SyncBN', 'MMSyncBN', 'naiveSyncBN', 'SyncBatchNorm')
+
+
+@dataclass(frozen=True)
+class Detector:
+    """The parts of a detector that can be pre-trained.
+
+    Attributes:
+        name: Name of the config file without extension.
+        backbone: Config of the backbone, with all layers trainable.
+        neck: Config of the neck, or of several necks in a row, with all layers trainable. None if
+            the detector has no neck.
+        preprocessor: Arguments ``mean``, ``std`` and ``rgb_to_bgr`` of
+            :class:`~mmcrosscl.models.ViewPreprocessor` for the normalization of the detector.
+        scope: Registry scope of the components.
+        imports: Modules that the config imports with ``custom_imports``.
+        notes: One sentence for each change and each part that pre-training does not reach.
+    """
+
+    name: str
+    backbone: dict
+    neck: dict | list[dict] | None
+    preprocessor: dict
+    scope: str
+    imports: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def find_detector(cfg: Config, name: str, keep_weights: bool = True) -> Detector:
+    """Find the backbone, the neck and the normalization in the config of a detector.
+
+    Frozen stages are unfrozen, normalization layers become trainable, and synchronized batch norm
+    becomes batch norm, because the key encoder shuffles the images across ranks instead. All other
+    settings are kept.
+
+    Args:
+        cfg (Config): Config of a detector of MMDetection.
+        name (str): Path of the config, for messages.
+        keep_weights (bool): Keep the pre-trained weights that the config loads into the backbone.
+            False initializes the backbone at random. Defaults to True.
+
+    Raises:
+        InputError: If the config has no model, or the model is not a detector with a backbone.
+    """
+    model = cfg.get('model')
+    if not isinstance(model, Mapping):
+        raise InputError(f'{name} has no `model`; pass the config of a detector of MMDetection')
+    model, notes = deepcopy(model.to_dict() if hasattr(model, 'to_dict') else dict(model)), []
+    scope = cfg.get('default_scope') or 'mmdet'
+    if 'type' in (model.get('detector') or {}) and 'tracker' not in model:
+        notes.append(f'The detector within {model["type"]} is pre-trained.')
+        outer, model = model, model['detector']
+        model.setdefault('data_preprocessor', outer.get('data_preprocessor'))
+    with DefaultScope.overwrite_default_scope(scope):
+        _check(model, name)
+        backbone, neck = model['backbone'], model.get('neck')
+        changed = set()
+        for part in (backbone, *(neck if isinstance(neck, list) else [neck] if neck else [])):
+            _make_trainable(part, changed, keep_weights)
+        # without a neck, no other component depends on the number of stages
+        if neck is None and len(indices := tuple(backbone.get('out_indices') or ())) == 1:
+            if indices[0] > 0:
+                backbone['out_indices'] = (indices[0] - 1, indices[0])
+    notes += sorted(changed)
+    imports = (cfg.get('custom_imports') or {}).get('imports') or ()
+    return Detector(
+        name=name.rpartition('/')[2].removesuffix('.py'),
+        backbone=backbone,
+        neck=neck,
+        preprocessor=_preprocessor(model.get('data_preprocessor') or {}),
+        scope=scope,
+        imports=(imports,) if isinstance(imports, str) else tuple(imports),
+        notes=tuple(notes),
+    )
+
+
+def _check(model: Mapping, name: str) -> None:
+    from mmdet.models import BaseDetector
+
+    kind = model.get('type')
+    found = find_component(kind) if kind is not None else None
+    if found is None:
+        raise InputError(
+            f'{name}: the model {kind} is not registered; add the module that defines it to '
+            'custom_imports in the config'
+        )
+    if not (isinstance(found, type) and issubclass(found, BaseDetector)):
+        raise InputError(
+            f'{name} is the config of {kind}, which is not a detector; pass the config of a '
+            'detector of MMDetection'
+        )
+    if not isinstance(model.get('backbone'), Mapping):
+        raise InputError(
+            f'{name}: the model {kind} has no `backbone` config; pass a detector whose model has a '
+            'backbone and, optionally, a neck'
+        )
+
+
+def _preprocessor(settings: Mapping) -> dict:
+    """Return arguments of ViewPreprocessor for a preprocessor of MMDetection, which reads BGR."""
+    while isinstance(settings.get('data_preprocessor'), Mapping):
+        settings = settings['data_preprocessor']
+    mean, std = settings.get('mean'), settings.get('std')
+    if mean is None:
+        mean, std = [0.0] * 3, [1.0] * 3
+    swapped = settings.get('bgr_to_rgb') or settings.get('rgb_to_bgr')
+    arguments = dict(mean=[float(x) for x in mean], std=[float(x) for x in std])
+    return arguments if swapped else dict(arguments, rgb_to_bgr=True)
+
+
+def _make_trainable(part: object, changed: set[str], keep_weights: bool) -> None:
+    """Change the config of a module and of all modules within it, in place."""
+    if isinstance(part, list | tuple):
+        for item in part:
+            _make_trainable(item, changed, keep_weights)
+    if not isinstance(part, dict):
+        return
+    if part.get('type') in SYNCHRONIZED:
+        part['type'] = 'BN'
+        changed.add('Synchronized batch norm is batch norm during pre-training.')
+    if part.get('requires_grad') is False:
+        part['requires_grad'] = True
+        changed.add('Frozen normalization layers are trained.')
+    if isinstance(part.get('type'), str | type):
+        found = find_component(part['type'])
+        # a component that is not registered is an error when it is built
+        if isinstance(found, type):
+            _unfreeze(part, found, changed)
+    if not keep_weights:
+        if (part.get('init_cfg') or {}) and _is_pretrained(part['init_cfg']):
+            del part['init_cfg']
+        # a path, or True for the weights of timm
+        if part.get('pretrained'):
+            del part['pretrained']
+    for value in part.values():
+        _make_trainable(value, changed, keep_weights)
+
+
+def _unfreeze(part: dict, component: type, changed: set[str]) -> None:
+    names = argument_names(component) or ()
+    # the value of an unfrozen backbone is -1 or 0, and always the default of its class
+    values = dict(frozen_stages=default_argument(component, 'frozen_stages'), norm_eval=False)
+    for argument, value in values.items():
+        default = default_argument(component, argument)
+        if (argument in part or argument in names) and part.get(argument, default) != value:
+            part[argument] = value
+            changed.add('Frozen stages and batch-norm statistics are trained.')
+
+
+def _is_pretrained(init_cfg: Mapping | list) -> bool:
+    settings = init_cfg if isinstance(init_cfg, list) else [init_cfg]
+    # some backbones, such as PVT, read a checkpoint without a type
+    return any(one.get('type') == 'Pretrained' or 'checkpoint' in one for one in settings)

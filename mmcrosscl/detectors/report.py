@@ -1,0 +1,79 @@
+"""What the pre-training of a detector does, before and after it."""
+
+import shlex
+from datetime import timedelta
+from pathlib import Path
+
+from mmengine.config import Config
+
+from .detector import Detector
+from .dry_run import Features
+
+
+def describe(
+    detector: Detector, features: Features, cfg: Config, images: int, processes: int, seconds: float
+) -> list[str]:
+    """Return the lines of a summary before pre-training.
+
+    Args:
+        detector (Detector): See :func:`find_detector`.
+        features (Features): See :func:`dry_run`.
+        cfg (Config): The pre-training config.
+        images (int): Number of images in the folder.
+        processes (int): Number of processes.
+        seconds (float): Time of an iteration; see :func:`seconds_per_iteration`.
+    """
+    batch, iterations = cfg.train_dataloader.batch_size * processes, cfg.train_cfg.max_iters
+    epochs, channels = iterations * batch / images, features.level_channels
+    levels = (
+        f'{level.upper()} (stride {stride}, {channels[level]} channels)'
+        for level, stride in features.levels.items()
+    )
+    length = f'{epochs:,.0f}' if epochs >= 10 else f'{epochs:.2g}'
+    total = timedelta(seconds=round(seconds * iterations))
+    rows = dict(
+        levels=' and '.join(levels),
+        schedule=f'{iterations:,} iterations of {batch} images ({length} epochs of {images:,})',
+        time=f'about {total}, at {seconds:.3g} s per iteration on this machine',
+    )
+    lines = [f'  {name:9}  {value}' for name, value in rows.items()]
+    notes = list(detector.notes)
+    if detector.neck is None:
+        notes.append('The detector has no neck, so pre-training uses an FPN, which is omitted from '
+                     'the checkpoint of the detector.')  # fmt: skip
+    if len(set(channels.values())) > 1:
+        notes.append('The levels have different widths, so pre-training maps them to one width by '
+                     '1×1 convolutions.')  # fmt: skip
+    if len(features.levels) == 1:
+        notes.append('The detector has a single level, so no term contrasts two levels.')
+    return [f'Pre-training of {detector.name}', *lines, *(f'  {note}' for note in notes)]
+
+
+def report(detector: Detector, features: Features, config: str, checkpoint: Path) -> list[str]:
+    """Return the lines of a summary after pre-training.
+
+    Args:
+        detector (Detector): See :func:`find_detector`.
+        features (Features): See :func:`dry_run`.
+        config (str): Config of the detector.
+        checkpoint (Path): Checkpoint with the weights of the detector.
+    """
+    part = 'backbone' if detector.neck is None else 'backbone and neck'
+    unreached = features.parameters - features.reached
+    shares = {
+        'trained': features.reached,
+        'carried over, but reached by no loss term': unreached,
+    }
+    lines = [
+        f'  {100 * count / features.parameters:3.0f} %  {what} ({count:,} parameters)'
+        for what, count in shares.items()
+    ]
+    return [
+        f'Pre-trained {detector.name}. Of its {part}:',
+        *lines,
+        '  All other parts of the detector, such as its heads, start from random weights.',
+        f'  checkpoint  {checkpoint}',
+        'Next: fine-tune the detector with its own config',
+        f'  mmcrosscl train {shlex.quote(config)} --cfg-options '
+        f'pretrained={shlex.quote(str(checkpoint))}',
+    ]

@@ -1,0 +1,49 @@
+"""The time that an iteration of a pre-training takes on this machine."""
+
+import time
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import DATASETS, MODELS, DefaultScope
+
+from mmcrosscl.datasets import collate_views
+
+# on a CPU, the time grows in proportion to the number of images
+CPU_IMAGES = 4
+
+
+def seconds_per_iteration(cfg: Config) -> float:
+    """Time the loading of images and a training step of a pre-training config.
+
+    The weights are random, and nothing is written.
+
+    Args:
+        cfg (Config): Pre-training config with a :class:`~mmcrosscl.models.CrossCL`.
+
+    Returns:
+        float: Seconds per iteration, of one process: the longer one of the time to load a batch in
+        the workers and the time of a training step.
+    """
+    loader, device = cfg.train_dataloader, get_device()
+    count = loader.batch_size if device != 'cpu' else min(loader.batch_size, CPU_IMAGES)
+    with (
+        DefaultScope.overwrite_default_scope(cfg.default_scope),
+        torch.random.fork_rng(devices=[]),
+    ):
+        dataset = DATASETS.build(loader.dataset)
+        # the first image takes longer, because modules are initialized
+        dataset[0]
+        begin = time.perf_counter()
+        batch = collate_views([dataset[index % len(dataset)] for index in range(count)])
+        loading = (time.perf_counter() - begin) / count
+        model = MODELS.build(cfg.model).to(device).train()
+        for _ in range(2):
+            begin = time.perf_counter()
+            losses = model(**model.data_preprocessor(batch), mode='loss')
+            loss, _ = model.parse_losses(losses)
+            loss.backward()
+            if device == 'cuda':
+                torch.cuda.synchronize()
+            step = (time.perf_counter() - begin) / count
+    return loader.batch_size * max(step, loading / max(1, loader.num_workers))

@@ -1,0 +1,83 @@
+"""Channels, strides and gradients of a detector, found by running it."""
+
+import pytest
+from mmengine.config import Config
+
+from mmcrosscl.detectors import dry_run, find_detector
+from mmcrosscl.engine import read_config
+from mmcrosscl.errors import InputError
+
+BACKBONE = dict(type='ResNet', depth=18, base_channels=16)
+WIDTHS = [16, 32, 64, 128]
+
+
+def run(backbone=BACKBONE, **model):
+    cfg = Config(dict(model=dict(type='RetinaNet', backbone=backbone, **model)))
+    return dry_run(find_detector(cfg, 'x.py'))
+
+
+def test_an_fpn():
+    neck = dict(type='FPN', in_channels=WIDTHS, out_channels=8, num_outs=5)
+    found = run(neck=neck)
+    assert found.stage_channels == tuple(WIDTHS) and found.stage_strides == (4, 8, 16, 32)
+    assert found.map_channels == (8,) * 5 and found.map_strides == (4, 8, 16, 32, 64)
+    assert found.levels == dict(p4=16, p3=8) and found.level_channels == dict(p4=8, p3=8)
+    assert found.batch_norm and found.channels_last and found.neck == neck
+    assert found.view_size == 224
+    # the terms reach no weight that only P2 and P5 use
+    parts = {name.rpartition('.conv')[0] for name in found.unreached}
+    assert parts == {'neck.lateral_convs.0', 'neck.fpn_convs.0', 'neck.fpn_convs.3'}
+    unreached = 2 * (8 * 8 * 9 + 8) + 16 * 8 + 8
+    assert found.parameters - found.reached == unreached
+
+
+def test_a_detector_without_a_neck_gets_an_fpn_that_does_not_count():
+    found = run()
+    assert found.neck['type'] == 'mmdet.FPN' and found.levels == dict(p4=16, p3=8)
+    assert found.reached == found.parameters and found.unreached == ()
+
+
+def test_layers_that_do_not_support_channels_last_are_found():
+    convolution = dict(type='ConvAWS')
+    found = run(dict(type='DetectoRS_ResNet', depth=50, base_channels=16, conv_cfg=convolution))
+    assert not found.channels_last
+
+
+def test_a_neck_for_large_images():
+    name = 'mmdet::ssd/ssd300_coco.py'
+    found = dry_run(find_detector(read_config(name), name))
+    assert found.view_size == 512 and found.levels == dict(p4=16, p3=8)
+    assert found.level_channels == dict(p4=1024, p3=512)
+
+
+def test_a_neck_that_needs_a_multiple_of_its_deepest_stride():
+    name = 'mmdet::fpg/faster-rcnn_r50_fpg-chn128_crop640-50e_coco.py'
+    found = dry_run(find_detector(read_config(name), name))
+    assert found.view_size == 256 and found.map_strides[-1] == 64
+
+
+@pytest.mark.parametrize(
+    'model, message',
+    [
+        (dict(backbone=dict(type='Mine')), 'the backbone Mine is not registered; .* custom_imp'),
+        (dict(neck=dict(type='Mine')), 'the neck Mine is not registered; .* custom_imports'),
+        (dict(backbone=dict(type='ResNet', depth=19)), r'the backbone cannot be built \(.*19'),
+        (
+            dict(neck=dict(type='FPN', in_channels=[1, 2, 3, 4], out_channels=8, num_outs=4)),
+            r'the neck does not run on a CPU \(.*channels',
+        ),
+        (
+            dict(backbone=dict(type='mmpretrain.VisionTransformer', img_size=256)),
+            'the backbone does not return one feature map',
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_pretrained_is_one_sentence(model, message):
+    with pytest.raises(InputError, match=message):
+        run(**model)
+
+
+def test_a_backbone_with_several_branches_is_refused():
+    name = 'mmdet::tridentnet/tridentnet_r50-caffe_1x_coco.py'
+    with pytest.raises(InputError, match='the backbone does not return one feature map'):
+        dry_run(find_detector(read_config(name), name))

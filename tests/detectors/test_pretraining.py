@@ -1,0 +1,95 @@
+"""The text of a pre-training config."""
+
+from dataclasses import replace
+
+import pytest
+from mmengine.config import Config
+
+from mmcrosscl.detectors import Schedule, config_text, default_iterations, dry_run, find_detector
+from mmcrosscl.detectors.pretraining import Code, source
+from mmcrosscl.engine import load_config, read_config
+
+NAME = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'
+
+
+@pytest.fixture(scope='module')
+def parts():
+    detector = find_detector(read_config(NAME), NAME)
+    return detector, dry_run(detector)
+
+
+def load(folder, *arguments):
+    path = folder / 'config.py'
+    path.write_text(config_text(*arguments))
+    return load_config(path, work_dir=folder)
+
+
+def test_the_config_of_a_detector(tmp_path, parts):
+    detector, features = parts
+    cfg = load(tmp_path, detector, features, '/my/photos', 500, Schedule(5000, 16, 3))
+    model, loader = cfg.model, cfg.train_dataloader
+    assert model.backbone.type == 'CSPNeXt' and model.neck.detector.type == 'CSPNeXtPAFPN'
+    assert model.backbone.norm_cfg.type == 'BN'
+    assert model.data_preprocessor.rgb_to_bgr and model.data_preprocessor.std[0] == 57.375
+    assert model.queue.length == 500
+    assert (loader.batch_size, loader.num_workers, loader.dataset.data_root) == (
+        16,
+        3,
+        '/my/photos',
+    )
+    assert loader.dataset.pipeline[1].scale == 224
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[0].end == 5000
+    assert cfg.default_hooks.checkpoint.interval == 500
+    assert cfg.optim_wrapper.optimizer.type == 'SGD' and cfg.find_unused_parameters
+    # of the published recipe
+    assert model.head.loss.temperature == 0.2 and model.momentum == 0.001
+
+
+def test_another_view_size(tmp_path, parts):
+    detector, features = parts
+    features = replace(features, view_size=256)
+    cfg = load(tmp_path, detector, features, 'x', 10, Schedule(1, 1, 0))
+    assert cfg.train_pipeline[1].scale == cfg.train_dataloader.dataset.pipeline[1].scale == 256
+
+
+def test_a_backbone_without_batch_norm_is_trained_with_adamw(tmp_path, parts):
+    detector, features = parts
+    features = replace(features, batch_norm=False, channels_last=False, unreached=())
+    cfg = load(tmp_path, detector, features, 'x', 10, Schedule(100, 1, 0))
+    assert cfg.optim_wrapper.optimizer == dict(type='AdamW', lr=2e-4, weight_decay=0.05)
+    assert [(s.begin, s.end) for s in cfg.param_scheduler] == [(0, 5), (5, 100)]
+    assert cfg.model.channels_last is False and 'find_unused_parameters' not in cfg
+
+
+def test_modules_of_custom_components_are_imported(tmp_path, parts):
+    detector, features = parts
+    detector = replace(detector, imports=('json.tool',))
+    cfg = load(tmp_path, detector, features, 'x', 10, Schedule(1, 1, 0))
+    assert cfg.custom_imports.imports == ['json.tool']
+
+
+@pytest.mark.parametrize(
+    'images, batch_size, iterations', [(500, 32, 5000), (1_281_167, 256, 1_000_912), (1, 1, 5000)]
+)
+def test_the_default_length(images, batch_size, iterations):
+    assert default_iterations(images, batch_size) == iterations
+
+
+@pytest.mark.parametrize(
+    'value',
+    [
+        dict(type='X', a=[1, 2.5, None, True], b=(1,), c=dict()),
+        dict(long=['x' * 40, 'y' * 40, ('z' * 40,)], other={'not an identifier': 1, 2: 3}),
+        "a 'quoted' text with a \\ and a\nnew line",
+    ],
+)
+def test_values_are_written_as_they_are_read(tmp_path, value):
+    text = f'value = {source(value)}\n'
+    (tmp_path / 'x.py').write_text(text)
+    read = Config.fromfile(tmp_path / 'x.py').value
+    assert (read.to_dict() if isinstance(value, dict) else read) == value
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+def test_expressions_are_written_without_quotes():
+    assert source(dict(pipeline=Code('train_pipeline'))) == 'dict(pipeline=train_pipeline)'

@@ -1,0 +1,175 @@
+"""`mmcrosscl.pretrain` and `mmcrosscl pretrain`: from the config of a detector to its weights."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import load_checkpoint
+
+import mmcrosscl
+from mmcrosscl import api
+from mmcrosscl.checkpoints import read_checkpoint
+from mmcrosscl.datasets.demo import write_demo_objects
+from mmcrosscl.engine import build_runner, load_config
+from mmcrosscl.errors import InputError, Preempted, RunError
+from tests.cli.conftest import command  # noqa: F401
+
+RTMDET = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'
+SMALL = {'train_pipeline.1.scale': 64}
+SHORT = dict(iters=2, batch_size=2, from_scratch=True, options=SMALL)
+
+
+def names(folder):
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+@pytest.fixture(scope='module')
+def rtmdet(tmp_path_factory, photos):
+    """Pre-train RTMDet-tiny on photographs."""
+    work_dir = tmp_path_factory.mktemp('rtmdet')
+    return mmcrosscl.pretrain(RTMDET, photos, work_dir, **SHORT)
+
+
+@pytest.mark.slow(20)
+def test_the_checkpoint_fits_the_detector(rtmdet):
+    work_dir = rtmdet.parent
+    assert rtmdet.name == 'rtmdet_tiny_8xb32-300e_coco_pretrained.pth'
+    assert {'pretrain_rtmdet_tiny_8xb32-300e_coco.py', 'iter_2.pth'} <= set(names(work_dir))
+    trained = read_checkpoint(work_dir / 'iter_2.pth')
+    plain = read_checkpoint(rtmdet)
+    expected = dict(
+        mean=[103.53, 116.28, 123.675], std=[57.375, 57.12, 58.395], channel_order='bgr', style=None
+    )
+    assert trained['meta']['input_format'] == plain['meta']['input_format'] == expected
+    state = plain['state_dict']
+    assert {name.partition('.')[0] for name in state} == {'backbone', 'neck'}
+    for name, value in state.items():
+        name = name.replace('neck.', 'neck.detector.', 1)
+        assert torch.equal(value, trained['state_dict'][name])
+
+
+@pytest.mark.slow(30)
+def test_a_detector_is_fine_tuned_with_its_own_config(rtmdet, tmp_path):
+    """As with the demo's labeled images, which the config of RTMDet is changed for by options."""
+    from mmdet.registry import MODELS
+
+    data = tmp_path / 'objects'
+    write_demo_objects(data, train=4, val=2)
+    classes = ('brick', 'cat', 'coffee', 'coins', 'grass', 'gravel')
+    dataset = {
+        'type': 'CocoDataset', 'data_root': f'{data}/', 'ann_file': 'annotations/train.json',
+        'data_prefix.img': 'train/', 'metainfo': dict(classes=classes),
+    }  # fmt: skip
+    pipeline = [
+        dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True),
+        dict(type='Resize', scale=(64, 64)), dict(type='PackDetInputs'),
+    ]  # fmt: skip
+    options = {f'train_dataloader.dataset.{key}': value for key, value in dataset.items()}
+    options |= {
+        'pretrained': str(rtmdet),
+        'train_dataloader.dataset.pipeline': pipeline,
+        'train_dataloader.batch_size': 2,
+        'train_dataloader.num_workers': 0,
+        'model.bbox_head.num_classes': 6,
+        'train_cfg.max_epochs': 1,
+        'train_cfg.val_interval': 9,
+        'model.backbone.norm_cfg.type': 'BN',
+        'model.neck.norm_cfg.type': 'BN',
+        'model.bbox_head.norm_cfg.type': 'BN',
+        'custom_hooks': [],
+        'val_dataloader': None,
+        'val_evaluator': None,
+        'val_cfg': None,
+        'default_hooks.checkpoint.interval': 1,
+    }
+    cfg = load_config(RTMDET, work_dir=tmp_path / 'run', options=options)
+    assert cfg.default_hooks.pretrained.type == 'mmcrosscl.PretrainedHook'
+    runner = build_runner(cfg)
+    runner.train()
+    log = next((tmp_path / 'run').glob('*/*.log')).read_text()
+    assert re.search('random weights remain in bbox_head$', log, re.MULTILINE)
+    # the same file, in a program without mmcrosscl
+    model = MODELS.build(Config(dict(model=cfg.model)).model)
+    load_checkpoint(model, str(rtmdet), strict=False)
+    expected = read_checkpoint(rtmdet)['state_dict']
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in expected.items())
+
+
+@pytest.mark.slow(20)
+def test_the_command_prints_what_it_does_and_resumes(photos, tmp_path, command):  # noqa: F811
+    words = ['pretrain', '--detector', RTMDET, '--data', photos, '--work-dir', tmp_path / 'out',
+             '--batch-size', 2, '--from-scratch']  # fmt: skip
+    options = ['--cfg-options', 'train_pipeline.1.scale=64']
+    done = command(*words, '--iters', 1, *options)
+    assert done.status == 0, done.err
+    for pattern in (
+        r'levels +P4 \(stride 16, 96 channels\) and P3 \(stride 8, 96 channels\)$',
+        r'schedule +1 iterations of 2 images \(0\.12 epochs of 16\)$',
+        r'time +about 0:00:\d\d, at [\d.]+ s per iteration on this machine$',
+        r'^  tools/dist_train\.sh \S+/pretrain_rtmdet_tiny_8xb32-300e_coco\.py 1 --work-dir ',
+        r'^   71 %  trained',
+        r'^   29 %  carried over, but reached by no loss term',
+        r'^  mmcrosscl train \S+ --cfg-options pretrained=\S+_pretrained\.pth$',
+    ):
+        assert re.search(pattern, done.out, re.MULTILINE), pattern
+    config = tmp_path / 'out/pretrain_rtmdet_tiny_8xb32-300e_coco.py'
+    config.write_text(config.read_text().replace('max_iters=1', 'max_iters=3'))
+    done = command(*words, '--resume', *options)
+    assert done.status == 0 and 'iter_3.pth' in names(tmp_path / 'out')
+    assert 'max_iters=3' in config.read_text()
+
+
+@pytest.mark.slow(40)
+def test_two_processes(photos, tmp_path):
+    result = api.pretrain(RTMDET, photos, tmp_path, gpus=2, **SHORT)
+    assert result.is_file() and 'iter_2.pth' in names(tmp_path)
+
+
+@pytest.mark.parametrize('status, error', [(75, Preempted), (74, RunError)])
+def test_failures_of_the_processes_are_raised(photos, tmp_path, monkeypatch, status, error):
+    monkeypatch.setattr(api, 'launch', lambda arguments, processes: status)
+    with pytest.raises(error) as caught:
+        api.pretrain(RTMDET, photos, tmp_path, gpus=2, **SHORT)
+    assert getattr(caught.value, 'exit_status', status) == status
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(detector='mmdet::no/such.py'), 'config mmdet::no/such.py cannot be read'),
+        (dict(detector='no/such.py'), 'config no/such.py does not exist'),
+        (dict(detector='mmdet::_base_/default_runtime.py'), 'has no `model`'),
+        (dict(data='no/folder'), 'image folder .*no/folder/? does not exist'),
+        (dict(data='empty'), 'contains no images'),
+        (dict(iters=0), '--iters is 0; set a number of at least 1'),
+        (dict(epochs=2), '--epochs and --iters are both set'),
+        (dict(options={'no.such': 1}), 'unknown setting no'),
+        (dict(options={'train_pipeline': [dict(type='X')]}), 'train_pipeline contains a dict'),
+    ],
+)
+def test_bad_input_leaves_nothing_behind(photos, tmp_path, change, message):
+    (tmp_path / 'empty').mkdir()
+    arguments = dict(detector=RTMDET, data=photos) | SHORT | change
+    if 'data' in change:
+        arguments['data'] = tmp_path / change['data']
+    with pytest.raises(InputError, match=message):
+        api.pretrain(
+            arguments.pop('detector'), arguments.pop('data'), tmp_path / 'out', **arguments
+        )
+    assert names(tmp_path) == ['empty']
+
+
+def test_options_are_written_as_arguments():
+    options = {'a.b': dict(c=1, d=dict(e=[1, 2, 'x'])), 'f': (0.5,), 'g': None}
+    arguments = api._arguments(Path('out'), options, resume=True, amp=False)
+    assert arguments[:4] == ['--work-dir', 'out', '--resume', '--cfg-options']
+    assert arguments[4:] == ['a.b.c=1', 'a.b.d.e=[1,2,x]', 'f=(0.5)', 'g=None']
+
+
+def test_a_missing_module_of_a_config_is_one_sentence(photos, tmp_path):
+    config = tmp_path / 'mine.py'
+    config.write_text("custom_imports = dict(imports='no_such_module')\nmodel = dict(type='X')\n")
+    with pytest.raises(InputError, match='mine.py cannot be read.*no_such_module'):
+        api.pretrain(config, photos, tmp_path / 'out')
