@@ -63,11 +63,11 @@ class Features:
 
 
 def dry_run(detector: Detector) -> Features:
-    """Build the backbone and the neck of a detector, and run them once on the CPU.
+    """Build the backbone and the neck of a detector, and run them once, on the GPU if there is one.
 
     Raises:
-        InputError: If a component is not registered or cannot be built, if it does not run on the
-            CPU, or if it does not return feature maps.
+        InputError: If a component is not registered, cannot be built or does not run, or if it does
+            not return feature maps.
     """
     with (
         DefaultScope.overwrite_default_scope(detector.scope),
@@ -83,7 +83,7 @@ def dry_run(detector: Detector) -> Features:
 def _run(detector: Detector, size: int) -> Features:
     backbone = _build(detector, 'backbone', detector.backbone)
     # two images, because batch norm rejects a single value per channel
-    images = torch.randn(2, 3, size, size)
+    images = torch.randn(2, 3, size, size, device=_device())
     stages = _maps(detector, 'backbone', lambda: backbone(images))
     settings = detector.neck
     if settings is None:
@@ -129,9 +129,14 @@ def _run(detector: Detector, size: int) -> Features:
     )
 
 
+def _device() -> str:
+    # some ops of mmcv, such as CARAFE, have no kernel for CPUs
+    return 'cuda' if torch.cuda.is_available() else 'cpu'
+
+
 def _build(detector: Detector, part: str, settings: dict | list[dict]) -> nn.Module:
     try:
-        return MODELS.build(settings)
+        return MODELS.build(settings).to(_device())
     # the constructor of a component may raise any exception
     except Exception as error:
         if isinstance(error, KeyError) and 'registry' in str(error):
@@ -151,8 +156,9 @@ def _maps(detector: Detector, part: str, forward: Callable[[], object]) -> tuple
         outputs = forward()
     # the forward of a component may raise any exception
     except Exception as error:
+        kind = 'GPU' if _device() == 'cuda' else 'CPU'
         raise InputError(
-            f'{detector.name}: the {part} does not run on a CPU ({_first_line(error)}); '
+            f'{detector.name}: the {part} does not run on a {kind} ({_first_line(error)}); '
             'pre-training needs a backbone and a neck that do'
         ) from error
     outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
@@ -180,7 +186,7 @@ def _view_size(
     divisor = math.lcm(*filter(None, strides), *levels.values())
     smallest = math.ceil(VIEW_SIZE / divisor) * divisor
     for candidate in sorted({smallest, *SIZES} - set(range(smallest))):
-        images = torch.zeros(2, 3, candidate, candidate)
+        images = torch.zeros(2, 3, candidate, candidate, device=_device())
         with suppress(InputError):
             _maps(detector, 'neck', lambda images=images: neck(backbone(images)))
             return candidate

@@ -156,4 +156,10 @@ def read_config(config: str) -> Config:
         return get_config(config) if packaged else Config.fromfile(config)
     # a config is a Python program and may raise any exception
     except Exception as error:
+        if isinstance(error, ImportError) and 'custom modules' in str(error):
+            raise InputError(
+                f'config {config} cannot import the modules in custom_imports '
+                f'({error.__cause__}); correct custom_imports, or add the folder of the modules to '
+                'PYTHONPATH'
+            ) from error
         raise InputError(f'config {config} cannot be read: {error!r}') from error
