@@ -171,5 +171,7 @@ def test_options_are_written_as_arguments():
 def test_a_missing_module_of_a_config_is_one_sentence(photos, tmp_path):
     config = tmp_path / 'mine.py'
     config.write_text("custom_imports = dict(imports='no_such_module')\nmodel = dict(type='X')\n")
-    with pytest.raises(InputError, match="custom_imports .No module named 'no_such_module'.; "):
+    with pytest.raises(
+        InputError, match='read: Failed to import no_such_module; correct custom_imports'
+    ):
         api.pretrain(config, photos, tmp_path / 'out')
