@@ -15,6 +15,7 @@ from mmcrosscl.datasets.demo import write_demo_objects
 from mmcrosscl.engine import build_runner, load_config
 from mmcrosscl.errors import InputError, Preempted, RunError
 from tests.cli.conftest import command  # noqa: F401
+from tests.ports import free_port
 
 RTMDET = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'
 SMALL = {'train_pipeline.1.scale': 64}
@@ -159,6 +160,17 @@ def test_bad_input_leaves_nothing_behind(photos, tmp_path, change, message):
             arguments.pop('detector'), arguments.pop('data'), tmp_path / 'out', **arguments
         )
     assert names(tmp_path) == ['empty']
+
+
+def test_weights_that_cannot_be_downloaded_are_one_sentence(photos, tmp_path):
+    config = tmp_path / 'mine.py'
+    url = f'http://127.0.0.1:{free_port()}/weights.pth'
+    config.write_text(
+        "_base_ = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'\n"
+        f"model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='{url}')))\n"
+    )
+    with pytest.raises(InputError, match='cannot be downloaded .*refused.*--from-scratch'):
+        api.pretrain(config, photos, tmp_path / 'out', **SHORT | dict(from_scratch=False))
 
 
 def test_options_are_written_as_arguments():

@@ -158,7 +158,7 @@ def read_config(config: str) -> Config:
     except Exception as error:
         if isinstance(error, ImportError) and 'custom modules' in str(error):
             raise InputError(
-                f'config {config} cannot be read: {error.__cause__}; correct custom_imports, or add '
-                'the folder of the module to PYTHONPATH'
+                f'config {config} cannot be read: {error.__cause__}; correct custom_imports, or '
+                'add the folder of the module to PYTHONPATH'
             ) from error
         raise InputError(f'config {config} cannot be read: {error!r}') from error

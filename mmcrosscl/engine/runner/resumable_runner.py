@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from urllib.error import URLError
 
 import torch
 from mmengine.dist import all_reduce, broadcast_object_list, is_main_process, master_only
@@ -212,6 +213,12 @@ class ResumableRunner(Runner):
                 yield
         except FileNotFoundError as error:
             raise _missing(error) from error
+        except URLError as error:
+            raise InputError(
+                f'initial weights cannot be downloaded ({error.reason}); check the network, set '
+                "the checkpoint in the backbone's init_cfg to a local file, or start from random "
+                'weights with init_cfg=None or mmcrosscl pretrain --from-scratch'
+            ) from error
         except OSError as error:
             if error.errno not in UNUSABLE:
                 raise
