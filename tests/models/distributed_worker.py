@@ -39,6 +39,8 @@ def start(rank: int, world: int, folder: str, job) -> None:
         'gloo', init_method=f'file://{folder}/group', rank=rank, world_size=world
     )
     torch.save(job(rank), f'{folder}/rank{rank}.pth')
+    # gloo of old torch hangs if a process leaves the group after the others have ended
+    distributed.barrier()
     distributed.destroy_process_group()
 
 

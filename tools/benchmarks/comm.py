@@ -152,4 +152,6 @@ def measure(rank: int, world: int, images: int, rounds: int, folder: str) -> Non
                 function(view, lambda _: features, step)
         results[name] = dict(bytes=sum(counts), seconds=time.perf_counter() - began)
     torch.save(results, Path(folder, f'{rank}.pth'))
+    # gloo of old torch hangs if a process leaves the group after the others have ended
+    distributed.barrier()
     distributed.destroy_process_group()
