@@ -15,7 +15,7 @@ import logging
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,13 +24,20 @@ import cv2
 import mmdet
 import numpy as np
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from torch import nn
 
 from mmcrosscl.checkpoints import convert_for_model, model_input_format
 from mmcrosscl.datasets import collate_views
-from mmcrosscl.detectors import Schedule, config_text, dry_run, find_detector
+from mmcrosscl.detectors import (
+    Detector,
+    Features,
+    Schedule,
+    config_text,
+    dry_run,
+    find_detector,
+)
 from mmcrosscl.engine import load_config, read_config
 from mmcrosscl.errors import InputError
 from mmcrosscl.progress import track
@@ -64,7 +71,7 @@ def is_other_task(model: dict) -> bool:
     return tracking or kind in ('BaseReID', 'ImageClassifier') or kind.endswith('Video')
 
 
-def check(name: str, shrink=None) -> dict:
+def check(name: str, shrink: Callable[[ConfigDict], None] | None = None) -> dict:
     """Build, train and load back the backbone and the neck of a config.
 
     Args:
@@ -98,7 +105,8 @@ def check(name: str, shrink=None) -> dict:
     return result
 
 
-def train_one_step(detector, features) -> nn.Module:
+def train_one_step(detector: Detector, features: Features) -> nn.Module:
+    """Return a pre-training model after a step on random images."""
     with tempfile.TemporaryDirectory() as folder:
         generator = np.random.default_rng(0)
         for index in range(IMAGES):
@@ -134,7 +142,7 @@ def train_one_step(detector, features) -> nn.Module:
     return model
 
 
-def load_back(model: nn.Module, cfg: Config, detector) -> None:
+def load_back(model: nn.Module, cfg: Config, detector: Detector) -> None:
     """Load the weights into the backbone and neck of the unchanged config."""
     settings = cfg.model.detector if 'backbone' not in cfg.model else cfg.model
     settings = deepcopy(settings.to_dict())
