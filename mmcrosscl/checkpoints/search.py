@@ -61,8 +61,8 @@ def find_resnet(state: Mapping[str, Tensor], prefix: str = '') -> tuple[str, Tar
             validate_weights(weights)
         return None
     start = _choose(found)
-    ours = _targets(below, start) | _pyramid(below, start)
-    targets = {name: ours.get(name) or _reason(name, start, found) for name in state}
+    own = _targets(below, start) | _pyramid(below, start)
+    targets = {name: own.get(name) or _reason(name, start, found) for name in state}
     place = f' in {start.rstrip(".")}' if start else ''
     return f'ResNet-{resnet_depth(found[start])}{place}', targets
 
