@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
+
 from mmcrosscl.checkpoints import atomic_write, convert, read_checkpoint, write_checkpoint
 from mmcrosscl.datasets import UnlabeledDataset
 from mmcrosscl.detectors import (
@@ -82,7 +84,8 @@ def pretrain(
         raise InputError('--epochs and --iters are both set; set only one of them')
     parts = find_detector(read_config(name), name, keep_weights=not from_scratch)
     folder = str(Path(data).expanduser().resolve())
-    images = len(UnlabeledDataset(data_root=folder))
+    dataset = UnlabeledDataset(data_root=folder)
+    images = len(dataset)
     features = dry_run(parts)
     config = work_dir / f'pretrain_{parts.name}.py'
     if resume and config.is_file():
@@ -97,14 +100,14 @@ def pretrain(
         draft = Path(temporary, config.name)
         draft.write_text(text)
         cfg = load_config(draft, **settings)
-        seconds = seconds_per_iteration(cfg)
+        seconds = seconds_per_iteration(cfg, dataset)
+    # the training processes may use the same GPU
+    torch.cuda.empty_cache()
     _print(describe(parts, features, cfg, images, gpus or 1, seconds))
     work_dir.mkdir(parents=True, exist_ok=True)
     atomic_write(config, lambda path: path.write_text(text))
-    _print(
-        ['The command of this training:'],
-        [f'  {shlex.join(["tools/dist_train.sh", str(config), str(gpus or 1), *arguments])}'],
-    )
+    command = shlex.join(['tools/dist_train.sh', str(config), str(gpus or 1), *arguments])
+    _print(['The command of this training:', f'  {command}'])
     if gpus is None:
         build_runner(load_config(config, **settings)).train()
     elif status := launch([str(config), *arguments, '--launcher', 'pytorch'], gpus):
@@ -172,5 +175,5 @@ def _export(detector: Detector, work_dir: Path) -> Path:
     return result
 
 
-def _print(*lines: list[str]) -> None:
-    print('\n'.join(line for part in lines for line in part), flush=True)
+def _print(lines: list[str]) -> None:
+    print('\n'.join(lines), flush=True)
