@@ -14,7 +14,6 @@ from mmcrosscl.checkpoints import read_checkpoint
 from mmcrosscl.datasets.demo import write_demo_objects
 from mmcrosscl.engine import build_runner, load_config
 from mmcrosscl.errors import InputError, Preempted, RunError
-from tests.cli.conftest import command  # noqa: F401
 from tests.ports import free_port
 
 RTMDET = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'
@@ -96,30 +95,6 @@ def test_a_detector_is_fine_tuned_with_its_own_config(rtmdet, tmp_path):
     load_checkpoint(model, str(rtmdet), strict=False)
     expected = read_checkpoint(rtmdet)['state_dict']
     assert all(torch.equal(model.state_dict()[name], value) for name, value in expected.items())
-
-
-@pytest.mark.slow(20)
-def test_the_command_prints_what_it_does_and_resumes(photos, tmp_path, command):  # noqa: F811
-    words = ['pretrain', '--detector', RTMDET, '--data', photos, '--work-dir', tmp_path / 'out',
-             '--batch-size', 2, '--from-scratch']  # fmt: skip
-    options = ['--cfg-options', 'train_pipeline.1.scale=64']
-    done = command(*words, '--iters', 1, *options)
-    assert done.status == 0, done.err
-    for pattern in (
-        r'levels +P4 \(stride 16, 96 channels\) and P3 \(stride 8, 96 channels\)$',
-        r'schedule +1 iterations of 2 images \(0\.12 epochs of 16\)$',
-        r'time +about 0:00:\d\d, at [\d.]+ s per iteration on this machine$',
-        r'^  tools/dist_train\.sh \S+/pretrain_rtmdet_tiny_8xb32-300e_coco\.py 1 --work-dir ',
-        r'^   71 %  trained',
-        r'^   29 %  carried over, but reached by no loss term',
-        r'^  mmcrosscl train \S+ --cfg-options pretrained=\S+_pretrained\.pth$',
-    ):
-        assert re.search(pattern, done.out, re.MULTILINE), pattern
-    config = tmp_path / 'out/pretrain_rtmdet_tiny_8xb32-300e_coco.py'
-    config.write_text(config.read_text().replace('max_iters=1', 'max_iters=3'))
-    done = command(*words, '--resume', *options)
-    assert done.status == 0 and 'iter_3.pth' in names(tmp_path / 'out')
-    assert 'max_iters=3' in config.read_text()
 
 
 @pytest.mark.slow(40)

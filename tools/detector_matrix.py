@@ -17,6 +17,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from mmcrosscl.detectors import (
     config_text,
     dry_run,
     find_detector,
+    inner_detector,
 )
 from mmcrosscl.engine import load_config, read_config
 from mmcrosscl.errors import InputError
@@ -55,13 +57,19 @@ def detection_configs() -> Iterator[str]:
         if name.startswith('_base_') or '/_base_/' in name:
             continue
         try:
-            cfg = read_config(str(path))
+            cfg = read(name)
         except InputError:
             # inherits from a config that MMDetection does not install
             continue
         model = cfg.get('model')
         if model is not None and not is_other_task(model):
             yield name
+
+
+@cache
+def read(name: str) -> Config:
+    """Read a config, given by its path relative to ``CONFIGS``, which must not be changed."""
+    return read_config(str(CONFIGS / name))
 
 
 def is_other_task(model: dict) -> bool:
@@ -144,8 +152,7 @@ def train_one_step(detector: Detector, features: Features) -> nn.Module:
 
 def load_back(model: nn.Module, cfg: Config, detector: Detector) -> None:
     """Load the weights into the backbone and neck of the unchanged config."""
-    settings = cfg.model.detector if 'backbone' not in cfg.model else cfg.model
-    settings = deepcopy(settings.to_dict())
+    settings = deepcopy(inner_detector(cfg.model).to_dict())
     target = nn.Module()
     with DefaultScope.overwrite_default_scope(detector.scope):
         for part in ('data_preprocessor', 'backbone', 'neck'):
@@ -168,8 +175,7 @@ def load_back(model: nn.Module, cfg: Config, detector: Detector) -> None:
 
 def combination(name: str) -> tuple[str, str]:
     """Return the types of backbone and neck."""
-    model = read_config(str(CONFIGS / name)).model
-    model = model.detector if 'backbone' not in model and 'detector' in model else model
+    model = inner_detector(read(name).model)
     neck = model.get('neck')
     necks = neck if isinstance(neck, list) else [neck] if neck else []
     kinds = ' + '.join(one['type'] for one in necks) or 'none'
@@ -178,8 +184,8 @@ def combination(name: str) -> tuple[str, str]:
 
 def same_parts(name: str) -> str:
     """Return a key that is equal for configs with the same backbone, neck and normalization."""
-    cfg = read_config(str(CONFIGS / name))
-    model = cfg.model.detector if 'backbone' not in cfg.model else cfg.model
+    cfg = read(name)
+    model = inner_detector(cfg.model)
     parts = [model.get(part) for part in ('backbone', 'neck', 'data_preprocessor')]
     return json.dumps([cfg.get('custom_imports'), *parts], default=str, sort_keys=True)
 

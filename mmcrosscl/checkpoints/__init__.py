@@ -3,7 +3,7 @@
 from .conversion import Conversion
 from .convert import TARGETS, convert, convert_file
 from .identify import Source, identify
-from .normalization import InputFormat
+from .normalization import InputFormat, preprocessor_input_format
 from .preprocessing import model_input_format
 from .reading import read_checkpoint, verify_checksums
 from .transfer import convert_for_model
@@ -20,7 +20,7 @@ __all__ = [
     'convert_for_model',
     'identify',
     'model_input_format',
-    'model_input_format',
+    'preprocessor_input_format',
     'read_checkpoint',
     'verify_checksums',
     'write_checkpoint',

@@ -126,6 +126,25 @@ def read_input_format(checkpoint: Mapping, state: Mapping[str, Tensor], kind: st
     return next(filter(None, map(_of_config, texts)), IMAGENET)
 
 
+def preprocessor_input_format(settings: Mapping, loaded: str = 'bgr') -> InputFormat | None:
+    """Return the input format in the config of a preprocessor, or None if a value is invalid.
+
+    Args:
+        settings (Mapping): Config of a preprocessor of MMDetection, MMPretrain or mmcrosscl.
+            Without mean and std, images are not normalized.
+        loaded (str): Channel order of the images before the preprocessor, 'rgb' or 'bgr'. Defaults
+            to 'bgr', as in MMDetection and MMPretrain.
+    """
+    mean, std = settings.get('mean'), settings.get('std')
+    mean = NONE.mean if mean is None else _triple(mean)
+    std = NONE.std if std is None else _triple(std)
+    if mean is None or std is None or min(std) <= 0:
+        return None
+    swapped = any(settings.get(key) for key in SWAPS)
+    order = dict(rgb='bgr', bgr='rgb')[loaded] if swapped else loaded
+    return InputFormat(mean, std, order)
+
+
 def close(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
     """Return whether numbers are equal up to the rounding of float32 and of configs."""
     return all(math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-6) for a, b in zip(first, second))
@@ -164,19 +183,13 @@ def _of_config(text: str) -> InputFormat | None:
     # releases before MMEngine normalize images in the data pipeline
     entries = (model.get('data_preprocessor'), *map(config.get, ('data_preprocessor', OLD)))
     preprocessor = next((x for x in entries if x is not None), {} if ours else UNKNOWN)
-    values = [_dict(preprocessor).get(key) for key in SWAPS]
-    if not isinstance(preprocessor, Mapping) or UNKNOWN in values:
+    if not isinstance(preprocessor, Mapping) or UNKNOWN in map(preprocessor.get, SWAPS):
         return None
     kind = preprocessor.get('type')
-    loaded = str(kind).endswith('ViewPreprocessor') if kind else ours
-    mean, std = preprocessor.get('mean'), preprocessor.get('std')
-    mean = NONE.mean if mean is None else _triple(mean)
-    std = NONE.std if std is None else _triple(std)
-    if mean is None or std is None or min(std) <= 0:
-        return None
-    order = 'bgr' if loaded == any(values) else 'rgb'
-    style = _dict(model.get('backbone')).get('style')
-    return InputFormat(mean, std, order, 'caffe' if style == 'caffe' else 'pytorch')
+    rgb = str(kind).endswith('ViewPreprocessor') if kind else ours
+    found = preprocessor_input_format(preprocessor, loaded='rgb' if rgb else 'bgr')
+    style = 'caffe' if _dict(model.get('backbone')).get('style') == 'caffe' else 'pytorch'
+    return found and replace(found, style=style)
 
 
 def _literals(text: str, names: tuple[str, ...]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 # checks the required packages before the modules below import them
 import mmcrosscl.registry  # noqa: F401
 
-from .detector import Detector, find_detector
+from .detector import Detector, find_detector, inner_detector
 from .dry_run import Features, dry_run
 from .levels import choose_levels, choose_terms
 from .pretraining import Schedule, config_text, default_iterations
@@ -21,6 +21,7 @@ __all__ = [
     'describe',
     'dry_run',
     'find_detector',
+    'inner_detector',
     'report',
     'seconds_per_iteration',
 ]

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 
+from mmdet.models import BaseDetector
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from mmcrosscl.checkpoints import preprocessor_input_format
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import argument_names, default_argument, find_component
 
@@ -59,10 +61,10 @@ def find_detector(cfg: Config, name: str, keep_weights: bool = True) -> Detector
         raise InputError(f'{name} has no `model`; pass the config of a detector of MMDetection')
     model, notes = deepcopy(model.to_dict() if hasattr(model, 'to_dict') else dict(model)), []
     scope = cfg.get('default_scope') or 'mmdet'
-    if 'type' in (model.get('detector') or {}) and 'tracker' not in model:
+    if (inner := inner_detector(model)) is not model:
         notes.append(f'The detector within {model["type"]} is pre-trained.')
-        outer, model = model, model['detector']
-        model.setdefault('data_preprocessor', outer.get('data_preprocessor'))
+        inner.setdefault('data_preprocessor', model.get('data_preprocessor'))
+        model = inner
     with DefaultScope.overwrite_default_scope(scope):
         _check(model, name)
         backbone, neck = model['backbone'], model.get('neck')
@@ -79,16 +81,20 @@ def find_detector(cfg: Config, name: str, keep_weights: bool = True) -> Detector
         name=name.rpartition('/')[2].removesuffix('.py'),
         backbone=backbone,
         neck=neck,
-        preprocessor=_preprocessor(model.get('data_preprocessor') or {}),
+        preprocessor=_preprocessor(model.get('data_preprocessor') or {}, name),
         scope=scope,
         imports=(imports,) if isinstance(imports, str) else tuple(imports),
         notes=tuple(notes),
     )
 
 
-def _check(model: Mapping, name: str) -> None:
-    from mmdet.models import BaseDetector
+def inner_detector(model: Mapping) -> Mapping:
+    """Return the detector in the config of a wrapper such as Soft Teacher, or the config itself."""
+    wraps = 'type' in (model.get('detector') or {}) and 'tracker' not in model
+    return model['detector'] if wraps else model
 
+
+def _check(model: Mapping, name: str) -> None:
     kind = model.get('type')
     found = find_component(kind) if kind is not None else None
     if found is None:
@@ -108,16 +114,17 @@ def _check(model: Mapping, name: str) -> None:
         )
 
 
-def _preprocessor(settings: Mapping) -> dict:
+def _preprocessor(settings: Mapping, name: str) -> dict:
     """Return arguments of ViewPreprocessor for a preprocessor of MMDetection, which reads BGR."""
     while isinstance(settings.get('data_preprocessor'), Mapping):
         settings = settings['data_preprocessor']
-    mean, std = settings.get('mean'), settings.get('std')
-    if mean is None:
-        mean, std = [0.0] * 3, [1.0] * 3
-    swapped = settings.get('bgr_to_rgb') or settings.get('rgb_to_bgr')
-    arguments = dict(mean=[float(x) for x in mean], std=[float(x) for x in std])
-    return arguments if swapped else dict(arguments, rgb_to_bgr=True)
+    if (found := preprocessor_input_format(settings)) is None:
+        raise InputError(
+            f'{name}: the data_preprocessor has mean {settings.get("mean")} and std '
+            f'{settings.get("std")}; set both to three numbers, with std above 0'
+        )
+    arguments = dict(mean=list(found.mean), std=list(found.std))
+    return arguments | (dict(rgb_to_bgr=True) if found.channel_order == 'bgr' else {})
 
 
 def _make_trainable(part: object, changed: set[str], keep_weights: bool) -> None:

@@ -161,7 +161,7 @@ def _maps(detector: Detector, part: str, forward: Callable[[], object]) -> tuple
             f'{detector.name}: the {part} does not run on a {kind} ({_first_line(error)}); '
             'pre-training needs a backbone and a neck that do'
         ) from error
-    outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
+    outputs = _in_tuple(outputs)
     valid = isinstance(outputs, Sequence) and all(
         isinstance(x, Tensor) and x.ndim == 4 and len(x) == 2 for x in outputs
     )
@@ -207,8 +207,13 @@ def _supports_channels_last(backbone: nn.Module, neck: nn.Module, images: Tensor
         return False
     finally:
         modules.to(memory_format=torch.contiguous_format).train()
-    pairs = zip(*((x,) if isinstance(x, Tensor) else x for x in (expected, found)))
+    pairs = zip(_in_tuple(expected), _in_tuple(found))
     return all((a - b).abs().max() <= 1e-3 * a.abs().max() for a, b in pairs)
+
+
+def _in_tuple(outputs: object) -> object:
+    """Return a single map as a tuple."""
+    return (outputs,) if isinstance(outputs, Tensor) else outputs
 
 
 def _stride(feature_map: Tensor, size: int) -> int:

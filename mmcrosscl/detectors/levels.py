@@ -29,17 +29,16 @@ def choose_terms(levels: dict[str, int]) -> list[dict[str, str]]:
     """Return the loss terms for levels from :func:`choose_levels`.
 
     The terms are the paper's: the global term, each level with itself, and each level with the
-    other. The negatives of a key level are its cells from all ranks or, for a level that is finer
-    than stride 16, only from the same rank.
+    other. The negatives of a key level are its cells from all ranks. For the finer one of two
+    levels, and for a single level that is finer than P4, they are from the same rank only.
     """
-    negatives = {
-        level: 'all_ranks' if stride >= PAPER[0] else 'own_rank' for level, stride in levels.items()
-    }
     if len(levels) == 2:
         coarse, fine = levels
-        negatives[coarse], negatives[fine] = 'all_ranks', 'own_rank'
+        negatives = {coarse: 'all_ranks', fine: 'own_rank'}
         pairs = [(coarse, coarse), (fine, fine), (coarse, fine), (fine, coarse)]
     else:
-        pairs = [(level, level) for level in levels]
+        ((level, stride),) = levels.items()
+        negatives = {level: 'all_ranks' if stride >= PAPER[0] else 'own_rank'}
+        pairs = [(level, level)]
     regional = [dict(query=query, key=key, negatives=negatives[key]) for query, key in pairs]
     return [dict(query='global', key='global', negatives='queue'), *regional]

@@ -52,6 +52,10 @@ def config_text(
         str: A config in MMEngine's format, which inherits from the base configs of mmcrosscl.
     """
     iterations = schedule.iterations
+    pipeline = dict(train_pipeline=Code('_base_.train_pipeline'))
+    if features.view_size != VIEW_SIZE:
+        # the second transform is TwoCrops
+        pipeline['train_pipeline[1]["scale"]'] = features.view_size
     settings = [
         dict(
             _base_=[
@@ -63,7 +67,7 @@ def config_text(
         dict(default_scope=detector.scope),
         dict(custom_imports=dict(imports=list(detector.imports))) if detector.imports else {},
         dict(model=_model(detector, features, images)),
-        dict(train_pipeline=Code('_base_.train_pipeline')),
+        pipeline,
         dict(
             train_dataloader=dict(
                 batch_size=schedule.batch_size,
@@ -82,9 +86,6 @@ def config_text(
         # the loss terms do not reach every parameter of the neck
         dict(find_unused_parameters=True) if features.unreached else {},
     ]
-    if features.view_size != VIEW_SIZE:
-        # the second transform is TwoCrops
-        settings[4]['train_pipeline[1]["scale"]'] = features.view_size
     blocks = (
         '\n'.join(f'{name} = {source(value)}' for name, value in block.items())
         for block in settings

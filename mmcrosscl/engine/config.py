@@ -58,7 +58,7 @@ def load_config(
     if trust_checkpoints:
         cfg.trust_checkpoints = True
     merge_options(cfg, options or {})
-    _load_pretrained(cfg)
+    _add_pretrained_hook(cfg)
     if work_dir is not None:
         cfg.work_dir = str(work_dir)
     elif cfg.get('work_dir') is None:
@@ -81,7 +81,7 @@ def load_config(
     return cfg
 
 
-def _load_pretrained(cfg: Config) -> None:
+def _add_pretrained_hook(cfg: Config) -> None:
     """Add PretrainedHook to a config that sets ``pretrained``, unless the config has the hook."""
     if cfg.get('pretrained') is None:
         return

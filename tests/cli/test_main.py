@@ -91,7 +91,8 @@ def raising(error):
     ],
 )
 @pytest.mark.parametrize('verb', ['train x', 'test x', 'convert a b --to timm', 'plot x',
-                                  'replay x y', 'demo'])  # fmt: skip
+                                  'replay x y', 'demo',
+                                  'pretrain --detector x --data y --work-dir z'])  # fmt: skip
 def test_every_verb_prints_one_sentence_and_sets_the_exit_status(
     command, monkeypatch, verb, error, status, message
 ):

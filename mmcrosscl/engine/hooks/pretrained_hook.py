@@ -2,11 +2,10 @@
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
 
 from mmcrosscl.checkpoints import Conversion, convert_for_model, read_checkpoint
+from mmcrosscl.engine.unwrap import unwrap_model
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import HOOKS
 
@@ -48,7 +47,7 @@ class PretrainedHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Replace a 'Pretrained' ``init_cfg`` of the backbone by a random initialization."""
         # a model without a backbone is an error in before_train
-        backbone = getattr(_model(runner), 'backbone', None)
+        backbone = getattr(unwrap_model(runner.model), 'backbone', None)
         init_cfg = getattr(backbone, 'init_cfg', None)
         if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
             return
@@ -77,7 +76,7 @@ class PretrainedHook(Hook):
         if path is None:
             runner.logger.info('pretrained: None, the weights are random')
             return
-        model = _model(runner)
+        model = unwrap_model(runner.model)
         checkpoint = read_checkpoint(path, runner.cfg.get('trust_checkpoints', False))
         conversion = convert_for_model(checkpoint, model)
         model.load_state_dict(conversion.state_dict, strict=False)
@@ -93,7 +92,7 @@ class PretrainedHook(Hook):
     @master_only
     def _report(self, runner: Runner, path: str, conversion: Conversion) -> None:
         loaded = conversion.state_dict
-        names = [name for name, _ in _model(runner).named_parameters()]
+        names = [name for name, _ in unwrap_model(runner.model).named_parameters()]
         random = [name for name in names if name not in loaded]
         parts = dict.fromkeys(name.partition('.')[0] for name in random)
         # a module can have loaded weights too, such as those of some pyramid levels
@@ -114,7 +113,7 @@ class PretrainedHook(Hook):
 
     @master_only
     def _check_training(self, runner: Runner) -> None:
-        backbone = _model(runner).backbone
+        backbone = unwrap_model(runner.model).backbone
         settings = dict(
             frozen_stages=getattr(backbone, 'frozen_stages', -1),
             norm_eval=getattr(backbone, 'norm_eval', False),
@@ -128,7 +127,3 @@ class PretrainedHook(Hook):
                 'statistics stays fixed. To train every layer, as in the published recipe, set '
                 'model.backbone.frozen_stages=-1 and model.backbone.norm_eval=False.'
             )
-
-
-def _model(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

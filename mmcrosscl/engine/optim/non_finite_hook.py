@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
 from mmcrosscl.checkpoints import write_checkpoint
 from mmcrosscl.engine.hooks.step_seed_hook import step_seed
+from mmcrosscl.engine.unwrap import unwrap_model
 from mmcrosscl.errors import NonFiniteError
 from mmcrosscl.registry import HOOKS
 from mmcrosscl.structures import ViewPairSample
@@ -50,7 +50,7 @@ class NonFiniteHook(Hook):
         self._first: tuple[dict, dict] | None = None
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         # normalization layers with running statistics, of any class
         norms = [m for m in model.modules() if isinstance(getattr(m, 'running_mean', None), Tensor)]
         self._statistics: list[Tensor] = [b for norm in norms for b in norm.buffers(recurse=False)]
@@ -121,10 +121,9 @@ class NonFiniteHook(Hook):
     ) -> Path:
         iteration = meta['iter']
         path = Path(runner.work_dir, f'non_finite_iter_{iteration + 1}_rank_{runner.rank}.pth')
-        model = runner.model
         samples = [sample.to_record() for sample in batch]
         meta.update(rank=runner.rank, seed=step_seed(runner.seed, iteration, runner.rank))
-        state = (model.module if is_model_wrapper(model) else model).state_dict()
+        state = unwrap_model(runner.model).state_dict()
         write_checkpoint(dict(meta=meta, state_dict=state, inputs=inputs, samples=samples), path)
         readable = dict(meta, samples=samples)
         path.with_suffix('.json').write_text(

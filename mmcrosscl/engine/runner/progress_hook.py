@@ -5,12 +5,12 @@ from datetime import timedelta
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook, LoggerHook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
 from mmcrosscl.engine.optim import BFloat16OptimWrapper
+from mmcrosscl.engine.unwrap import unwrap_model
 from mmcrosscl.progress import ProgressBar, write_line
 from mmcrosscl.registry import HOOKS
 
@@ -88,7 +88,7 @@ class ProgressHook(Hook):
 
 def summary(runner: Runner) -> list[str]:
     """Return a summary of a run that starts to train, one line per property."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrap_model(runner.model)
     loader = runner.train_dataloader
     processes = f' ({runner.world_size} processes)' if runner.world_size > 1 else ''
     root = getattr(loader.dataset, 'data_root', None)

@@ -14,7 +14,6 @@ import torch
 from mmengine.dist import all_reduce, broadcast_object_list, is_main_process, master_only
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, Runner
 from mmengine.visualization import Visualizer
@@ -23,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from mmcrosscl.checkpoints import atomic_write, model_input_format
 from mmcrosscl.compat.fused_optimizer import without_unsupported_fused
+from mmcrosscl.engine.unwrap import unwrap_model
 from mmcrosscl.errors import InputError, RunError
 from mmcrosscl.registry import HOOKS, RUNNERS, component_class
 
@@ -235,7 +235,7 @@ class ResumableRunner(Runner):
         Raises:
             InputError: If the checkpoint cannot be written. An existing file is unchanged.
         """
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = unwrap_model(self.model)
         if hasattr(model, 'backbone') and (read := model_input_format(model)) is not None:
             meta = {**(meta or {}), 'input_format': read.to_dict()}
         save = partial(super().save_checkpoint, meta=meta, **kwargs)
