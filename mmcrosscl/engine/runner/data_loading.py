@@ -63,9 +63,10 @@ class BatchIterator:
             raise RunError(
                 f'data loading failed: worker process {", ".join(dead)} died; {ADVICE}'
             ) from error
-        # The list is stored after each batch, because active_children() omits processes that have
-        # ended.
-        self._workers = multiprocessing.active_children()
+        # active_children() omits processes that have ended. Those that died stay in the list, to be
+        # named when a later batch fails.
+        seen = dict.fromkeys((*self._workers, *multiprocessing.active_children()))
+        self._workers = [worker for worker in seen if worker.exitcode != 0]
         return batch
 
     def _dead_workers(self) -> list[str]:
