@@ -7,9 +7,12 @@ from pathlib import Path
 
 from mmengine.runner import Runner
 
+from .checkpoints import last_checkpoint
+from .compare import compare
 from .datasets.demo import write_demo_objects, write_demo_photos
 from .engine import build_runner, load_config
 from .errors import InputError
+from .reports import write_report
 from .visualization import plot_detections, plot_loss_curves
 
 PHOTOS = Path('data/demo_photos')
@@ -56,11 +59,25 @@ def run_demo(data: str | Path | None = None) -> str:
     detections = {f'from {start}': detect(runner) for start, runner in runners.items()}
     classes = runners['CrossCL'].val_dataloader.dataset.metainfo['classes']
     plot_detections(detections, classes, found)
+    print('Comparing the similarity of regions before and after training', flush=True)
+    similarity = compare(
+        [
+            'untrained',
+            f'CrossCL={checkpoint}',
+            f'fine-tuned={last_checkpoint(work_dir / "from_crosscl")}',
+        ],
+        OBJECTS / 'annotations/val.json',
+        view_size=160,
+        out=work_dir / 'similarity',
+    )
+    page = write_report([work_dir, *(work_dir / f'from_{start.lower()}' for start in STARTS)])
     scores = '\n'.join(
         f'  {start:12} {score(runner, ""):6.1f} {score(runner, "_50"):6.1f}'
         for start, runner in runners.items()
     )
     return f"""
+{similarity}
+
 Pre-trained a small CrossCL model on {data}.
   checkpoint   {checkpoint}
   log          {next(work_dir.glob('*/*.log'))}
@@ -69,6 +86,7 @@ Fine-tuned a small detector from each start on {OBJECTS}, with the same schedule
   start        box AP   AP50
 {scores}
   detections   {found}
+  report       {page}
 The demo took {(time.time() - started) / 60:.0f} minutes.
 Next: pre-train the published model on your own images, on one GPU
   mkdir -p data && ln -sfn {shlex.quote(str(data.resolve()))} data/photos
@@ -80,10 +98,13 @@ def pretrain(data: Path, work_dir: Path) -> Path:
     cfg = load_config(
         'mmcrosscl::crosscl/r18_demo.py',
         work_dir=work_dir,
-        options={'train_dataloader.dataset.data_root': str(data)},
+        options={
+            'train_dataloader.dataset.data_root': str(data),
+            'val_dataloader.dataset.data_root': str(data),
+        },
     )
     build_runner(cfg).train()
-    return work_dir / Path((work_dir / 'last_checkpoint').read_text()).name
+    return last_checkpoint(work_dir)
 
 
 def link_latest(work_dir: Path) -> None:

@@ -1,5 +1,6 @@
 """Exceptions with a message for the user, and the exit statuses of the command."""
 
+import errno
 import os
 import re
 import signal
@@ -14,6 +15,12 @@ EXIT_RETRY = os.EX_IOERR
 EXIT_PREEMPTED = os.EX_TEMPFAIL
 # Signals that clusters send before they take a machine.
 PREEMPTING = (signal.SIGTERM, signal.SIGUSR1)
+# error codes of a full disk, of a folder without write access, of a file in the place of a folder,
+# and of a missing file system
+UNUSABLE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+    errno.ESTALE, errno.ENOTDIR, errno.EEXIST, errno.ENOTCONN, errno.ENODEV,
+)  # fmt: skip
 
 
 class InputError(ValueError):

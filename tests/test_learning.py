@@ -28,6 +28,8 @@ def run(photos, work_dir, iterations, lr):
     """
     cfg = Config.fromfile('configs/crosscl/r18_demo.py')
     cfg.train_dataloader.dataset.data_root = str(photos)
+    cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
+    cfg.custom_hooks = []
     cfg.train_dataloader.dataset.pipeline[1].scale = 64
     cfg.merge_from_dict(
         dict(

@@ -5,6 +5,7 @@ runner_type = 'mmcrosscl.ResumableRunner'
 # override the defaults.
 default_hooks = dict(
     timer=dict(),
+    training_log=dict(),
     logger=dict(),
     progress=dict(),
     param_scheduler=dict(),

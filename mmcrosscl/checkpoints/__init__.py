@@ -3,14 +3,16 @@
 from .conversion import Conversion
 from .convert import TARGETS, convert, convert_file
 from .identify import Source, identify
+from .literals import UNKNOWN, read_literals, stored_config
 from .normalization import InputFormat, preprocessor_input_format
 from .preprocessing import model_input_format
-from .reading import read_checkpoint, verify_checksums
+from .reading import last_checkpoint, read_checkpoint, verify_checksums
 from .transfer import convert_for_model
 from .writing import atomic_write, write_checkpoint
 
 __all__ = [
     'TARGETS',
+    'UNKNOWN',
     'Conversion',
     'InputFormat',
     'Source',
@@ -19,9 +21,12 @@ __all__ = [
     'convert_file',
     'convert_for_model',
     'identify',
+    'last_checkpoint',
     'model_input_format',
     'preprocessor_input_format',
     'read_checkpoint',
+    'read_literals',
+    'stored_config',
     'verify_checksums',
     'write_checkpoint',
 ]

@@ -1,18 +1,16 @@
 """Normalization of the images that a checkpoint was trained with, and placement of its strides."""
 
-import ast
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from numbers import Real
-from typing import Any
 
 from torch import Tensor
 
 from mmcrosscl.errors import InputError
 
-# a config has some ten thousand characters; longer text is not parsed
-MAX_CONFIG = 10**6
+from .literals import UNKNOWN, read_literals
+
 # authors of checkpoints whose models have Detectron2's default normalization
 DETECTRON = ('Caffe2', 'FAIR', 'Detectron')
 
@@ -20,8 +18,6 @@ DETECTRON = ('Caffe2', 'FAIR', 'Detectron')
 SWAPS = ('to_rgb', 'bgr_to_rgb', 'rgb_to_bgr')
 # name of the normalization in configs of MMCV
 OLD = 'img_norm_cfg'
-# value of an expression that is not a literal
-UNKNOWN = object()
 
 Triple = tuple[float, float, float]
 
@@ -176,7 +172,7 @@ def _of_detectron2(checkpoint: Mapping, state: Mapping[str, Tensor]) -> InputFor
 
 def _of_config(text: str) -> InputFormat | None:
     """Return the input format in the text of a config of MMEngine or MMCV, or None."""
-    config = _literals(text, ('model', 'data_preprocessor', OLD))
+    config = read_literals(text, ('model', 'data_preprocessor', OLD))
     model = _dict(config.get('model'))
     # images of mmcrosscl are loaded as RGB, and those of the other projects as BGR
     ours = str(model.get('type')).endswith('CrossCL')
@@ -190,36 +186,6 @@ def _of_config(text: str) -> InputFormat | None:
     found = preprocessor_input_format(preprocessor, loaded='rgb' if rgb else 'bgr')
     style = 'caffe' if _dict(model.get('backbone')).get('style') == 'caffe' else 'pytorch'
     return found and replace(found, style=style)
-
-
-def _literals(text: str, names: tuple[str, ...]) -> dict[str, Any]:
-    """Return the values that Python text assigns to some names, without running the text."""
-    try:
-        statements = ast.parse(text).body if len(text) <= MAX_CONFIG else []
-        return {
-            statement.targets[0].id: _literal(statement.value)
-            for statement in statements
-            if isinstance(statement, ast.Assign)
-            and isinstance(statement.targets[0], ast.Name)
-            and statement.targets[0].id in names
-        }
-    # the text may be anything
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        return {}
-
-
-def _literal(node: ast.AST) -> Any:
-    """Return the value of a literal or of a call of dict, with UNKNOWN for everything else."""
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.List | ast.Tuple):
-        return [_literal(item) for item in node.elts]
-    if isinstance(node, ast.Dict):
-        keys = [_literal(key) for key in node.keys]
-        return dict(zip(keys, map(_literal, node.values)))
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
-        return {keyword.arg: _literal(keyword.value) for keyword in node.keywords}
-    return UNKNOWN
 
 
 def _dict(value: object) -> Mapping:

@@ -200,3 +200,22 @@ def _reason(error: Exception) -> str:
     text = str(error).rpartition('WeightsUnpickler error:')[2].strip() or type(error).__name__
     line = text.splitlines()[0]
     return 'it is not a state dict' if 'weights_only' in line else line
+
+
+def last_checkpoint(work_dir: str | Path) -> Path:
+    """Return the path of the checkpoint that a run wrote last.
+
+    Args:
+        work_dir (str | Path): Work dir of the run, which may have been moved since.
+
+    Raises:
+        InputError: If the run has written no checkpoint.
+    """
+    work_dir = Path(work_dir)
+    try:
+        written = (work_dir / 'last_checkpoint').read_text().strip()
+    except FileNotFoundError:
+        raise InputError(
+            f'{work_dir} contains no checkpoint; pass the work dir of a run that has saved one'
+        ) from None
+    return work_dir / Path(written).name

@@ -6,6 +6,7 @@ The docstring of a module is the help of its verb. The module defines ``add_argu
 """
 
 import argparse
+import os
 import signal
 import sys
 import traceback
@@ -17,6 +18,7 @@ from mmcrosscl.errors import (
     EXIT_INPUT,
     EXIT_UNEXPECTED,
     PREEMPTING,
+    UNUSABLE,
     InputError,
     Preempted,
     RunError,
@@ -26,7 +28,19 @@ from mmcrosscl.version import __version__
 
 from .quiet import quiet_output
 
-VERBS = ('pretrain', 'train', 'test', 'convert', 'plot', 'replay', 'demo', 'env')
+VERBS = (
+    'pretrain',
+    'train',
+    'test',
+    'similarity',
+    'report',
+    'convert',
+    'plot',
+    'views',
+    'replay',
+    'demo',
+    'env',
+)
 EXIT_STATUS = """\
 exit status:
   0   success
@@ -65,7 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return preempted.code
     except KeyboardInterrupt:
         return _fail('interrupted', 128 + signal.SIGINT)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename is not None:
+            return _fail(
+                f'cannot write {os.fsdecode(error.filename)}: {error.strerror}; free disk space, '
+                'make the folder writable, or choose another folder',
+                EXIT_INPUT,
+            )
         traceback.print_exc()
         return EXIT_UNEXPECTED
 

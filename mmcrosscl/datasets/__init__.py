@@ -5,13 +5,17 @@ import mmcrosscl.registry  # noqa: F401
 from mmcrosscl.structures import SeededIndex
 
 from .collate import collate_views
+from .objects import ObjectDataset, find_images, read_coco
 from .samplers import SeededInfiniteSampler, SeededSampler
 from .unlabeled import UnlabeledDataset
 
 __all__ = [
+    'ObjectDataset',
     'SeededIndex',
     'SeededInfiniteSampler',
     'SeededSampler',
     'UnlabeledDataset',
     'collate_views',
+    'find_images',
+    'read_coco',
 ]

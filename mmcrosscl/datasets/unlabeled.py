@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 from mmpretrain.datasets import CustomDataset
 
 from mmcrosscl.errors import BrokenImageError, InputError
@@ -29,11 +30,13 @@ class UnlabeledDataset(CustomDataset):
         ann_file (str): Text file with one image path per line, relative to ``data_prefix``.
             Defaults to '', which selects every image below the folder.
         extensions (tuple[str, ...]): Extensions of image files. Defaults to common image formats.
+        max_images (int, optional): Maximum number of images, which are chosen at equal distances in
+            the sorted list. Defaults to None (all images).
         **kwargs: Arguments of :class:`mmengine.dataset.BaseDataset`, such as ``pipeline``.
 
     Raises:
-        InputError: If the folder or the list does not exist or contains no images, or the list
-            contains a path outside of the folder.
+        InputError: If the folder or the list does not exist or contains no images, the list
+            contains a path outside of the folder, or ``max_images`` is below 1.
     """
 
     def __init__(
@@ -42,8 +45,12 @@ class UnlabeledDataset(CustomDataset):
         data_prefix: str = '',
         ann_file: str = '',
         extensions: tuple[str, ...] = EXTENSIONS,
+        max_images: int | None = None,
         **kwargs,
     ) -> None:
+        if max_images is not None and max_images < 1:
+            raise InputError(f'max_images is {max_images}; set a number of at least 1, or None')
+        self.max_images = max_images
         super().__init__(
             data_root=data_root,
             data_prefix=data_prefix,
@@ -76,6 +83,13 @@ class UnlabeledDataset(CustomDataset):
                 f'{", ".join(sorted(self.extensions))}; set data_root to a folder of images'
             )
         return data_list
+
+    def filter_data(self) -> list[dict]:
+        """Keep at most ``max_images`` images."""
+        if self.max_images is None or self.max_images >= len(self.data_list):
+            return self.data_list
+        chosen = np.linspace(0, len(self.data_list) - 1, self.max_images).round().astype(int)
+        return [self.data_list[index] for index in chosen]
 
     def _stay_within(self, folder: str, data_list: list[dict]) -> None:
         # only the path is checked: a symbolic link may lead out, as in a search of the folder

@@ -3,14 +3,15 @@
 # checks the required packages before the modules below import them
 import mmcrosscl.registry  # noqa: F401
 
-from .detector import Detector, find_detector, inner_detector
+from .detector import Detector, drop_weights, find_detector, inner_detector
 from .dry_run import Features, dry_run
-from .levels import choose_levels, choose_terms
+from .levels import TERMS, choose_levels, choose_terms
 from .pretraining import Schedule, config_text, default_iterations
 from .report import describe, report
 from .timing import seconds_per_iteration
 
 __all__ = [
+    'TERMS',
     'Detector',
     'Features',
     'Schedule',
@@ -19,6 +20,7 @@ __all__ = [
     'config_text',
     'default_iterations',
     'describe',
+    'drop_weights',
     'dry_run',
     'find_detector',
     'inner_detector',

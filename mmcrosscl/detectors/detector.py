@@ -70,7 +70,9 @@ def find_detector(cfg: Config, name: str, keep_weights: bool = True) -> Detector
         backbone, neck = model['backbone'], model.get('neck')
         changed = set()
         for part in (backbone, *(neck if isinstance(neck, list) else [neck] if neck else [])):
-            _make_trainable(part, changed, keep_weights)
+            _make_trainable(part, changed)
+            if not keep_weights:
+                drop_weights(part)
         # without a neck, no other component depends on the number of stages
         if neck is None and len(indices := tuple(backbone.get('out_indices') or ())) == 1:
             if indices[0] > 0:
@@ -127,11 +129,27 @@ def _preprocessor(settings: Mapping, name: str) -> dict:
     return arguments | (dict(rgb_to_bgr=True) if found.channel_order == 'bgr' else {})
 
 
-def _make_trainable(part: object, changed: set[str], keep_weights: bool) -> None:
+def drop_weights(part: object) -> None:
+    """Remove pre-trained weights from the config of a module and all within it, in place."""
+    if isinstance(part, list | tuple):
+        for item in part:
+            drop_weights(item)
+    if not isinstance(part, dict):
+        return
+    if (part.get('init_cfg') or {}) and _is_pretrained(part['init_cfg']):
+        del part['init_cfg']
+    # a path, or True for the weights of timm
+    if part.get('pretrained'):
+        del part['pretrained']
+    for value in part.values():
+        drop_weights(value)
+
+
+def _make_trainable(part: object, changed: set[str]) -> None:
     """Change the config of a module and of all modules within it, in place."""
     if isinstance(part, list | tuple):
         for item in part:
-            _make_trainable(item, changed, keep_weights)
+            _make_trainable(item, changed)
     if not isinstance(part, dict):
         return
     if part.get('type') in SYNCHRONIZED:
@@ -145,14 +163,8 @@ def _make_trainable(part: object, changed: set[str], keep_weights: bool) -> None
         # a component that is not registered is an error when it is built
         if isinstance(found, type):
             _unfreeze(part, found, changed)
-    if not keep_weights:
-        if (part.get('init_cfg') or {}) and _is_pretrained(part['init_cfg']):
-            del part['init_cfg']
-        # a path, or True for the weights of timm
-        if part.get('pretrained'):
-            del part['pretrained']
     for value in part.values():
-        _make_trainable(value, changed, keep_weights)
+        _make_trainable(value, changed)
 
 
 def _unfreeze(part: dict, component: type, changed: set[str]) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 PAPER = (16, 8)  # strides of P4 and P3
+# the paper's ablations, from the least to all of the loss terms
+TERMS = ('global', 'within', 'crosscl')
 
 
 def choose_levels(strides: Sequence[int]) -> dict[str, int]:
@@ -25,12 +27,18 @@ def choose_levels(strides: Sequence[int]) -> dict[str, int]:
     return {f'p{stride.bit_length() - 1}': stride for stride in chosen}
 
 
-def choose_terms(levels: dict[str, int]) -> list[dict[str, str]]:
+def choose_terms(levels: dict[str, int], terms: str = 'crosscl') -> list[dict[str, str]]:
     """Return the loss terms for levels from :func:`choose_levels`.
 
-    The terms are the paper's: the global term, each level with itself, and each level with the
-    other. The negatives of a key level are its cells from all ranks. For the finer one of two
-    levels, and for a single level that is finer than P4, they are from the same rank only.
+    The negatives of a key level are its cells from all ranks. For the finer one of two levels, and
+    for a single level that is finer than P4, they are from the same rank only.
+
+    Args:
+        levels (dict[str, int]): Name and stride of one or two levels, the coarser one first.
+        terms (str): 'crosscl' for the paper's terms, which are the global term, each level with
+            itself, and each level with the other; or one of its ablations: 'within' for the terms
+            without those of two levels, or 'global' for the global term alone, as in MoCo v2.
+            Defaults to 'crosscl'.
     """
     if len(levels) == 2:
         coarse, fine = levels
@@ -40,5 +48,9 @@ def choose_terms(levels: dict[str, int]) -> list[dict[str, str]]:
         ((level, stride),) = levels.items()
         negatives = {level: 'all_ranks' if stride >= PAPER[0] else 'own_rank'}
         pairs = [(level, level)]
+    if terms == 'global':
+        pairs = []
+    elif terms == 'within':
+        pairs = [(query, key) for query, key in pairs if query == key]
     regional = [dict(query=query, key=key, negatives=negatives[key]) for query, key in pairs]
     return [dict(query='global', key='global', negatives='queue'), *regional]

@@ -4,7 +4,13 @@
 import mmcrosscl.registry  # noqa: F401
 
 from .config import build_runner, load_config, read_config, set_test_checkpoint
-from .hooks import MultiScaleHook, PretrainedHook, SkippedImagesHook, StepSeedHook
+from .hooks import (
+    MultiScaleHook,
+    PretrainedHook,
+    SimilarityMapHook,
+    SkippedImagesHook,
+    StepSeedHook,
+)
 from .optim import BFloat16OptimWrapper, FiniteOptimWrapper, NonFiniteHook, replay
 from .options import merge_options
 from .runner import (
@@ -16,6 +22,7 @@ from .runner import (
     ResumableRunner,
     ResumeHook,
     SafeCheckpointHook,
+    TrainingLogHook,
 )
 
 __all__ = [
@@ -32,8 +39,10 @@ __all__ = [
     'ResumableRunner',
     'ResumeHook',
     'SafeCheckpointHook',
+    'SimilarityMapHook',
     'SkippedImagesHook',
     'StepSeedHook',
+    'TrainingLogHook',
     'build_runner',
     'load_config',
     'merge_options',

@@ -3,6 +3,19 @@
 # imported first, because it checks the requirements that the modules below import
 import mmcrosscl.registry  # noqa: F401
 
+from .comparison import Comparison, compare_checkpoints
+from .encoder import Encoder, load_encoder, untrained_encoder
 from .knn import KNNClassifier
+from .metric import CrossStageSimilarity
+from .table import comparison_table
 
-__all__ = ['KNNClassifier']
+__all__ = [
+    'Comparison',
+    'CrossStageSimilarity',
+    'Encoder',
+    'KNNClassifier',
+    'compare_checkpoints',
+    'comparison_table',
+    'load_encoder',
+    'untrained_encoder',
+]

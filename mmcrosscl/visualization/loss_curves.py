@@ -25,7 +25,7 @@ def plot_loss_curves(work_dir: str | Path, picture: str | Path) -> None:
         raise InputError(
             f'{work_dir} has logs of evaluations only; pass the work_dir of a training run'
         )
-    terms = [name.removeprefix('loss_') for name in scalars[-1] if name.startswith('loss_')]
+    terms = [name.removeprefix('loss_') for name in scalars.names if name.startswith('loss_')]
     figure = Figure(figsize=(11, 4.2), layout='constrained')
     FigureCanvasAgg(figure)
     loss_axes, accuracy_axes = figure.subplots(1, 2)
@@ -34,10 +34,8 @@ def plot_loss_curves(work_dir: str | Path, picture: str | Path) -> None:
         (accuracy_axes, 'acc_', 'contrastive top-1 accuracy (%)'),
     ):
         for term in terms:
-            logged = [s for s in scalars if prefix + term in s]
             axes.plot(
-                [s['step'] for s in logged],
-                [s[prefix + term] for s in logged],
+                *scalars.column(prefix + term),
                 label=term.replace('_', ' → ').upper() if '_' in term else term,
             )
         axes.set_xlabel('iteration')

@@ -201,9 +201,10 @@ default_hooks = dict(logger=dict(interval=1))
     assert 'loss_bbox: ' in next((tmp_path / 'work').glob('*/*.log')).read_text()
 
 
-def test_a_dataset_that_is_smaller_than_a_batch_causes_a_warning(train, tmp_path):
+def test_a_dataset_that_is_smaller_than_a_batch_causes_a_warning(train, photos, tmp_path):
     """An iteration-based run repeats images within the batch."""
     options = [
+        f'val_dataloader.dataset.data_root={photos}', 'val_dataloader.num_workers=0',
         'train_cfg.max_iters=1', 'default_hooks.checkpoint.interval=1',
         'train_dataloader.batch_size=17',
     ]  # fmt: skip

@@ -64,7 +64,7 @@ def test_a_resumed_run_replaces_repeated_steps(tmp_path):
 def test_a_run_that_is_only_evaluated_has_scalars(tmp_path):
     write_log(tmp_path, '20260101_000000', [{'step': 0, 'm': 1.0}])
     scalars = read_scalars(tmp_path)
-    assert scalars.train == [] and scalars.evaluation == [{'step': 0, 'iter': 0, 'm': 1.0}]
+    assert not scalars.train and scalars.evaluation == [{'step': 0, 'iter': 0, 'm': 1.0}]
 
 
 @pytest.mark.parametrize('entries', [None, []], ids=['no log', 'incomplete line'])
@@ -73,3 +73,51 @@ def test_a_folder_without_a_log_is_an_error(tmp_path, entries):
         write_log(tmp_path, '20260101_000000', entries)
     with pytest.raises(InputError, match=f'{tmp_path} does not contain a training log; pass the'):
         read_scalars(tmp_path)
+
+
+def test_lines_of_another_framework_are_counted_and_skipped(tmp_path):
+    foreign = [{'iteration': 1, 'total_loss': 2.0}, [1, 2], 3, {'step': 'one', 'iter': 1}]
+    write_log(tmp_path, '20260101_000000', [*foreign, *train([10], 1.0)])
+    scalars = read_scalars(tmp_path)
+    assert scalars.foreign == 4 and [s['loss'] for s in scalars.train] == [1.0]
+
+
+def test_a_log_of_another_framework_only_is_an_error(tmp_path):
+    write_log(tmp_path, '20260101_000000', [{'epoch': 1, 'loss': 2.0}] * 3)
+    with pytest.raises(InputError, match='another framework: none of its 3 JSON lines has a step'):
+        read_scalars(tmp_path)
+
+
+def test_values_that_are_not_numbers_are_omitted(tmp_path):
+    entries = [
+        *train([10], 1.0),
+        {**train([20], 2.0)[0], 'name': 'x', 'list': [1], 'large': 10**400},
+    ]
+    write_log(tmp_path, '20260101_000000', [*entries, *train([30], 3.0)])
+    scalars = read_scalars(tmp_path).train
+    assert scalars[1] == dict(step=20, iter=20, loss=2.0)
+    assert [s['loss'] for s in scalars] == [1.0, 2.0, 3.0]
+
+
+def test_columns_have_the_steps_at_which_a_scalar_is_logged(tmp_path):
+    entries = train(range(1, 6), 1.0)
+    entries[1]['grad_norm'], entries[3]['grad_norm'] = 5, math.nan
+    # a later log replaces the whole iteration
+    write_log(tmp_path, '20260101_000000', entries)
+    write_log(tmp_path, '20260102_000000', train([2], 7.0))
+    scalars = read_scalars(tmp_path).train
+    assert scalars.names == ['step', 'iter', 'loss', 'grad_norm']
+    steps, values = scalars.column('loss')
+    assert steps.tolist() == [1, 2, 3, 4, 5] and values.tolist() == [1.0, 7.0, 1.0, 1.0, 1.0]
+    steps, values = scalars.column('grad_norm')
+    assert steps.tolist() == [4] and math.isnan(values[0])
+    assert [s['step'] for s in scalars[-2:]] == [4, 5]
+    assert isinstance(scalars[0]['step'], int)
+
+
+def test_lines_that_are_valid_only_together_are_skipped(tmp_path):
+    folder = tmp_path / '20260101_000000/vis_data'
+    folder.mkdir(parents=True)
+    lines = ['{"iter": 1, "step": 1', '"loss": 1.0}', json.dumps(train([2], 2.0)[0])]
+    (folder / 'scalars.json').write_text('\n'.join(lines))
+    assert [s['step'] for s in read_scalars(tmp_path).train] == [2]

@@ -37,6 +37,7 @@ class TwoCrops(BaseTransform):
     - flip (bool): Whether the image was flipped from left to right.
     - crops (np.ndarray): (2, 4) float64; left, top, width, height in pixels of the image after the
       flip.
+    - loaded_shape (tuple): (H, W) of the image.
 
     Attributes:
         scale_at (Callable[[SeededIndex], int], optional): Function that returns S for a
@@ -94,6 +95,7 @@ class TwoCrops(BaseTransform):
             views.append(cv2.flip(view, 1) if flip else view)
         results['img'] = views
         results['img_shape'] = (scale, scale)
+        results['loaded_shape'] = img.shape[:2]
         results['flip'] = flip
         results['crops'] = np.array(crops, dtype=np.float64)
         return results

@@ -17,6 +17,10 @@ class FiniteOptimWrapper(OptimWrapper):
     without additional communication. A fused optimizer skips the update on its device without a
     host-device synchronization, as it does for torch's ``GradScaler``.
 
+    Attributes:
+        gradient_norm (Tensor, optional): Norm of all gradients in the last update, a scalar on the
+            device. None before the first update.
+
     Args:
         **kwargs: Arguments of :class:`mmengine.optim.OptimWrapper`.
     """
@@ -24,6 +28,7 @@ class FiniteOptimWrapper(OptimWrapper):
     def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
         self._bad: Tensor | None = None
+        self.gradient_norm: Tensor | None = None
 
     @property
     def skipped(self) -> bool:
@@ -38,7 +43,8 @@ class FiniteOptimWrapper(OptimWrapper):
         """Update the weights if all gradients are finite."""
         groups = self.optimizer.param_groups
         gradients = [p.grad for group in groups for p in group['params'] if p.grad is not None]
-        self._bad = ~get_total_norm(gradients).isfinite()
+        self.gradient_norm = get_total_norm(gradients)
+        self._bad = ~self.gradient_norm.isfinite()
         # The first update creates the optimizer's state. If a fused optimizer skipped this update,
         # the state would stay uninitialized.
         if self.optimizer.state and all(group.get('fused') for group in groups):

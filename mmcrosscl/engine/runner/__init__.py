@@ -7,6 +7,7 @@ from .preemption_hook import PreemptionHook
 from .progress_hook import ProgressHook
 from .resumable_runner import ResumableRunner
 from .resume_hook import ResumeHook
+from .training_log_hook import TrainingLogHook
 
 __all__ = [
     'DEFAULT_HOOKS',
@@ -17,4 +18,5 @@ __all__ = [
     'ResumableRunner',
     'ResumeHook',
     'SafeCheckpointHook',
+    'TrainingLogHook',
 ]

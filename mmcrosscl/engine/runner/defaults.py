@@ -7,6 +7,8 @@ hook, and None removes the hook.
 
 DEFAULT_HOOKS: dict[str, dict] = dict(
     timer=dict(type='IterTimerHook'),
+    # after the timer, whose times it uses
+    training_log=dict(type='mmcrosscl.TrainingLogHook'),
     logger=dict(type='LoggerHook', interval=50),
     progress=dict(type='mmcrosscl.ProgressHook'),
     param_scheduler=dict(type='ParamSchedulerHook'),

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import torch
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook, LoggerHook
+from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
@@ -13,6 +13,14 @@ from mmcrosscl.engine.optim import BFloat16OptimWrapper
 from mmcrosscl.engine.unwrap import unwrap_model
 from mmcrosscl.progress import ProgressBar, write_line
 from mmcrosscl.registry import HOOKS
+
+from .training_log_hook import (
+    data_wait,
+    images_per_iteration,
+    images_per_second,
+    is_logged,
+    window_mean,
+)
 
 
 @HOOKS.register_module()
@@ -50,7 +58,7 @@ class ProgressHook(Hook):
         if self._bar.on_terminal:
             if self._bar.due:
                 self._bar.update(done, epoch or None, ' · '.join(state(runner)))
-        elif self._logs(runner, batch_idx):
+        elif is_logged(self, runner, batch_idx):
             now = [f'iteration {done:,}/{runner.max_iters:,}', *state(runner)]
             write_line(' · '.join([epoch, *now] if epoch else now))
 
@@ -81,10 +89,6 @@ class ProgressHook(Hook):
                 bar.close()
         self._bar = self._evaluation = None
 
-    def _logs(self, runner: Runner, batch_idx: int) -> bool:
-        interval = next((h.interval for h in runner.hooks if isinstance(h, LoggerHook)), 50)
-        return self.every_n_inner_iters(batch_idx, interval) or runner.iter + 1 == runner.max_iters
-
 
 def summary(runner: Runner) -> list[str]:
     """Return a summary of a run that starts to train, one line per property."""
@@ -100,7 +104,7 @@ def summary(runner: Runner) -> list[str]:
         model=describe_model(model),
         device=f'{describe_device(model)}{processes}, {precision(runner)}',
         schedule=f'{describe_schedule(runner)}, '
-        f'{_images_per_iteration(runner)} images per iteration',
+        f'{images_per_iteration(runner)} images per iteration',
         optimizer=describe_optimizer(runner),
         start=describe_start(runner),
     )
@@ -165,28 +169,17 @@ def describe_start(runner: Runner) -> str:
 def state(runner: Runner) -> list[str]:
     """Return remaining time, losses, speed and memory, one string per value."""
     scalars = runner.message_hub.log_scalars
-    interval = runner.log_processor.window_size
-
-    def mean(name: str) -> float:
-        return float(scalars[f'train/{name}'].mean(interval))
-
     names = [name.removeprefix('train/') for name in scalars if name.startswith('train/')]
     losses = [name for name in names if 'loss' in name and name != 'loss']
     parts = [f'{_time(runner.message_hub.get_info("eta", 0))} left']
     if 'loss' in names:
-        parts.append(f'loss {mean("loss"):.3f}')
-    parts += [f'{name.removeprefix("loss_")} {mean(name):.3f}' for name in losses]
-    seconds = mean('time')
-    parts.append(f'{_images_per_iteration(runner) / seconds:.3g} images/s')
-    parts.append(f'data wait {100 * min(mean("data_time") / seconds, 1):.0f} %')
+        parts.append(f'loss {window_mean(runner, "loss"):.3f}')
+    parts += [f'{name.removeprefix("loss_")} {window_mean(runner, name):.3f}' for name in losses]
+    parts.append(f'{images_per_second(runner):.3g} images/s')
+    parts.append(f'data wait {100 * data_wait(runner):.0f} %')
     if torch.cuda.is_available():
         parts.append(f'{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB')
     return parts
-
-
-def _images_per_iteration(runner: Runner) -> int:
-    batches = runner.train_dataloader.batch_sampler
-    return getattr(batches, 'batch_size', 1) * runner.world_size
 
 
 def _count(number: int, unit: str) -> str:

@@ -1,6 +1,5 @@
 """Runner that resumes exactly after preemption and failures of the machine."""
 
-import errno
 import os
 import re
 import uuid
@@ -23,7 +22,7 @@ from torch.utils.data import DataLoader
 from mmcrosscl.checkpoints import atomic_write, model_input_format
 from mmcrosscl.compat.fused_optimizer import without_unsupported_fused
 from mmcrosscl.engine.unwrap import unwrap_model
-from mmcrosscl.errors import InputError, RunError
+from mmcrosscl.errors import UNUSABLE, InputError, RunError
 from mmcrosscl.registry import HOOKS, RUNNERS, component_class
 
 from .checkpoint_files import RunMarker, checkpoint_place, list_checkpoints, newest_intact
@@ -36,11 +35,6 @@ from .screen import show_on_screen
 
 # default hooks of MMEngine, which MMEngine removes if the value is None
 MMENGINE_HOOKS = ('timer', 'logger', 'param_scheduler', 'checkpoint', 'sampler_seed')
-# error codes of a full disk, of a folder without write access, and of a missing file system
-UNUSABLE = (
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
-    errno.ESTALE, errno.ENOTDIR, errno.ENOTCONN, errno.ENODEV,
-)  # fmt: skip
 
 
 @RUNNERS.register_module()

@@ -11,6 +11,8 @@ from mmcrosscl.progress import write_line
 MMENGINE = os.path.dirname(mmengine.__file__)
 # methods of MMEngine's LoggerHook that log the metrics of an evaluation
 EVALUATION = ('after_val_epoch', 'after_test_epoch')
+# prefix of the metrics of CrossStageSimilarity
+SIMILARITY = ' similarity/'
 # deprecation warnings that only MMEngine itself causes
 OWN_WARNINGS = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
 
@@ -61,4 +63,7 @@ def matters(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith(OWN_WARNINGS)
     if getattr(record, 'file_only', False):
         return False
-    return not record.pathname.startswith(MMENGINE) or record.funcName in EVALUATION
+    if not record.pathname.startswith(MMENGINE):
+        return True
+    # CrossStageSimilarity logs a summary of its many values
+    return record.funcName in EVALUATION and SIMILARITY not in record.getMessage()

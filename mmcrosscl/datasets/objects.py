@@ -1,0 +1,149 @@
+"""A dataset of the images of a COCO file with the boxes of their objects."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from mmengine.logging import print_log
+
+from mmcrosscl.errors import InputError
+from mmcrosscl.registry import DATASETS
+
+from .unlabeled import UnlabeledDataset
+
+
+@DATASETS.register_module()
+class ObjectDataset(UnlabeledDataset):
+    """A dataset of the labeled images of a COCO file, with the boxes of their objects.
+
+    Classes are not read. Crowds and images without boxes are omitted. Boxes are clipped to their
+    image, and a box that lies outside of its image is omitted with a warning. Unreadable images are
+    replaced, as by :class:`UnlabeledDataset`.
+
+    Args:
+        ann_file (str): COCO file, relative to ``data_root``.
+        data_root (str): Root folder. Defaults to ''.
+        data_prefix (str): Folder of the images, relative to ``data_root``. Defaults to ''.
+        **kwargs: Arguments of :class:`mmengine.dataset.BaseDataset`, such as ``pipeline``.
+
+    Raises:
+        InputError: If the file or the folder does not exist, the file is not in COCO format, or it
+            contains no box.
+    """
+
+    def __init__(self, ann_file: str, data_root: str = '', data_prefix: str = '', **kwargs) -> None:
+        super().__init__(data_root=data_root, data_prefix=data_prefix, ann_file=ann_file, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Return a dict with ``img_path`` and ``boxes``, (R, 4) float64, per image.
+
+        Boxes are x0, y0, x1, y1 in pixels of the image.
+        """
+        images = read_coco(self.ann_file)
+        boxes: dict[object, list[list[float]]] = {}
+        outside = []
+        for annotation in images['annotations']:
+            if annotation.get('iscrowd'):
+                continue
+            image = images['by_id'].get(annotation['image_id'])
+            if image is None:
+                continue
+            x, y, width, height = annotation['bbox']
+            # files of other tools may lack the size of the image
+            right, bottom = image.get('width', np.inf), image.get('height', np.inf)
+            box = [max(x, 0), max(y, 0), min(x + width, right), min(y + height, bottom)]
+            if box[0] < box[2] and box[1] < box[3]:
+                boxes.setdefault(annotation['image_id'], []).append(box)
+            else:
+                outside.append((annotation.get('id'), image['file_name']))
+        if outside:
+            number, name = outside[0]
+            print_log(
+                f'{len(outside)} boxes of {self.ann_file} are empty or lie outside of their image, '
+                f'such as annotation {number} of {name}; they are omitted.',
+                'current',
+                level=30,
+            )
+        if not boxes:
+            raise InputError(
+                f'{self.ann_file} contains no box within an image; pass a COCO file with labeled '
+                'objects, or a folder of images'
+            )
+        return [
+            dict(
+                img_path=str(Path(self.img_prefix, images['by_id'][number]['file_name'])),
+                boxes=np.array(found, dtype=np.float64),
+            )
+            for number, found in boxes.items()
+        ]
+
+
+def read_coco(path: str | Path) -> dict:
+    """Read the images and annotations of a COCO file.
+
+    Args:
+        path (str | Path): The file.
+
+    Returns:
+        dict: The contents of the file. 'by_id' maps the id of each image to its entry.
+
+    Raises:
+        InputError: If the file does not exist, or is not in COCO format.
+    """
+    try:
+        contents = json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise InputError(f'COCO file {path} does not exist') from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f'{path} cannot be read as JSON: {error}; pass a COCO file') from error
+    valid = isinstance(contents, Mapping) and all(
+        isinstance(contents.get(name), list) for name in ('images', 'annotations')
+    )
+    valid = valid and all(
+        isinstance(image, Mapping) and 'id' in image and isinstance(image.get('file_name'), str)
+        for image in contents['images']
+    )
+    valid = valid and all(map(_is_annotation, contents['annotations']))
+    if not valid:
+        raise InputError(
+            f'{path} is not in COCO format; it needs `images` with id and file_name, and '
+            '`annotations` with image_id and bbox [x, y, width, height]'
+        )
+    contents['by_id'] = {image['id']: image for image in contents['images']}
+    return contents
+
+
+def find_images(ann_file: str | Path) -> Path:
+    """Return the folder of the images of a COCO file.
+
+    The first image is searched for in these folders: that of the file, ``images`` and a folder
+    named as the split beside it, and the same beside its parent folder, as in
+    ``annotations/instances_val2017.json`` and ``val2017/``.
+
+    Args:
+        ann_file (str | Path): COCO file.
+
+    Raises:
+        InputError: If the first image is in none of the folders.
+    """
+    ann_file = Path(ann_file)
+    name = next((image['file_name'] for image in read_coco(ann_file)['images']), '')
+    # 'instances_val2017' and 'val.1@10' are annotations of the splits val2017 and val
+    split = ann_file.stem.rpartition('_')[2].partition('.')[0]
+    parents = (ann_file.parent, ann_file.parent.parent)
+    folders = [parent / folder for parent in parents for folder in ('', split, 'images')]
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder
+    raise InputError(
+        f'{name}, the first image of {ann_file}, is not in {ann_file.parent} or beside it; pass '
+        'the folder of the images with --images'
+    )
+
+
+def _is_annotation(entry: object) -> bool:
+    if not isinstance(entry, Mapping) or 'image_id' not in entry:
+        return False
+    box = entry.get('bbox')
+    return isinstance(box, list) and len(box) == 4 and all(isinstance(x, int | float) for x in box)
