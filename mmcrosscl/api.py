@@ -9,9 +9,16 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from mmcrosscl.checkpoints import atomic_write, convert, read_checkpoint, write_checkpoint
+from mmcrosscl.checkpoints import (
+    atomic_write,
+    convert,
+    last_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 from mmcrosscl.datasets import UnlabeledDataset
 from mmcrosscl.detectors import (
+    TERMS,
     Detector,
     Schedule,
     config_text,
@@ -39,6 +46,9 @@ def pretrain(
     batch_size: int | None = None,
     gpus: int | None = None,
     from_scratch: bool = False,
+    weights: str | Path | None = None,
+    terms: str = 'crosscl',
+    changes: str | Path | None = None,
     resume: bool = False,
     amp: bool = False,
     options: Mapping[str, object] | None = None,
@@ -62,6 +72,12 @@ def pretrain(
             None (train in this process).
         from_scratch (bool): Start from random weights. By default, the backbone starts from the
             weights that the detector's config loads, such as ImageNet weights.
+        weights (str | Path, optional): Checkpoint to start from instead, such as that of a detector
+            trained on COCO. Every format that ``mmcrosscl convert`` reads is accepted.
+        terms (str): Loss terms: 'crosscl', or its ablations 'within' (without the terms of two
+            levels) and 'global' (the global term alone, as in MoCo v2). Defaults to 'crosscl'.
+        changes (str | Path, optional): Config file whose settings are merged into the config that
+            is written, for settings that `--cfg-options` cannot express.
         resume (bool): Resume from the newest checkpoint in the work dir, with its config.
         amp (bool): Train in float16 with loss scaling. Defaults to False.
         options (Mapping, optional): Settings to override, as in :func:`load_config`.
@@ -82,7 +98,14 @@ def pretrain(
             raise InputError(f'{argument} is {value}; set a number of at least 1')
     if epochs is not None and iters is not None:
         raise InputError('--epochs and --iters are both set; set only one of them')
-    parts = find_detector(read_config(name), name, keep_weights=not from_scratch)
+    if from_scratch and weights is not None:
+        raise InputError('--from-scratch and --weights are both set; set only one of them')
+    if terms not in TERMS:
+        raise InputError(f'terms is {terms!r}; set one of {", ".join(TERMS)}')
+    if weights is not None and not Path(weights).is_file():
+        raise InputError(f'checkpoint {weights} does not exist; pass a file to --weights')
+    own_weights = not from_scratch and weights is None
+    parts = find_detector(read_config(name), name, keep_weights=own_weights)
     folder = str(Path(data).expanduser().resolve())
     dataset = UnlabeledDataset(data_root=folder)
     images = len(dataset)
@@ -92,7 +115,10 @@ def pretrain(
         text = config.read_text()
     else:
         schedule = _schedule(images, epochs, iters, batch_size, gpus or 1)
-        text = config_text(parts, features, folder, images, schedule)
+        start = None if weights is None else str(Path(weights).resolve())
+        text = config_text(parts, features, folder, images, schedule, terms, start)
+        if changes is not None:
+            text = _merged(text, str(changes))
     settings = dict(work_dir=work_dir, options=options, resume=resume, amp=amp)
     arguments = _arguments(**settings)
     with TemporaryDirectory() as temporary:
@@ -115,6 +141,16 @@ def pretrain(
     result = _export(parts, work_dir)
     _print(report(parts, features, name, result))
     return result
+
+
+def _merged(text: str, changes: str) -> str:
+    """Return the text of a config with the settings of a config file merged into it."""
+    with TemporaryDirectory() as temporary:
+        path = Path(temporary, 'config.py')
+        path.write_text(text)
+        cfg = read_config(str(path))
+    cfg.merge_from_dict(read_config(changes).to_dict())
+    return cfg.pretty_text
 
 
 def _schedule(
@@ -168,10 +204,9 @@ def _failure(status: int) -> Exception:
 
 def _export(detector: Detector, work_dir: Path) -> Path:
     """Write the weights of the detector from the newest checkpoint in a work dir."""
-    newest = work_dir / Path((work_dir / 'last_checkpoint').read_text().strip()).name
     target = 'mmdet-backbone' if detector.neck is None else 'mmdet'
     result = work_dir / f'{detector.name}_pretrained.pth'
-    write_checkpoint(convert(read_checkpoint(newest), target).contents(), result)
+    write_checkpoint(convert(read_checkpoint(last_checkpoint(work_dir)), target).contents(), result)
     return result
 
 

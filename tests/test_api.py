@@ -162,3 +162,74 @@ def test_a_missing_module_of_a_config_is_one_sentence(photos, tmp_path):
         InputError, match='read: Failed to import no_such_module; correct custom_imports'
     ):
         api.pretrain(config, photos, tmp_path / 'out')
+
+
+FASTER_RCNN = 'configs/detection/faster-rcnn_r18_demo.py'
+
+
+@pytest.mark.slow(10)
+def test_pre_training_starts_from_the_weights_of_a_detector(photos, tmp_path):
+    from tests.evaluation.checkpoints import write_detector
+
+    weights = write_detector(tmp_path / 'coco.pth')
+    options = {**SMALL, 'optim_wrapper.optimizer.lr': 0.0}
+    settings = dict(iters=1, batch_size=2, weights=weights, options=options)
+    result = mmcrosscl.pretrain(FASTER_RCNN, photos, tmp_path / 'out', **settings)
+    before, after = (read_checkpoint(path)['state_dict'] for path in (weights, result))
+    # batch-norm statistics change, and so do weights by weight decay only if lr is above 0
+    names = [name for name in after if name.endswith('weight')]
+    assert any(name.startswith('neck.') for name in names)
+    assert all(torch.equal(after[name], before[name]) for name in names)
+    # the keys are encoded by a copy of the same weights
+    state = read_checkpoint(tmp_path / 'out/iter_1.pth')['state_dict']
+    name = 'layer1.0.conv1.weight'
+    assert torch.allclose(state[f'key_encoder.backbone.{name}'], before[f'backbone.{name}'])
+
+
+@pytest.mark.parametrize(
+    ('terms', 'expected'),
+    [
+        ('global', ['global']),
+        ('within', ['global', 'p4_p4', 'p3_p3']),
+        ('crosscl', ['global', 'p4_p4', 'p3_p3', 'p4_p3', 'p3_p4']),
+    ],
+)
+@pytest.mark.slow(10)
+def test_the_ablations_train_their_terms(photos, tmp_path, terms, expected):
+    mmcrosscl.pretrain(FASTER_RCNN, photos, tmp_path, terms=terms, **SHORT)
+    cfg = Config.fromfile(tmp_path / 'pretrain_faster-rcnn_r18_demo.py')
+    names = [
+        'global' if term.query == 'global' else f'{term.query}_{term.key}'
+        for term in cfg.model.head.terms
+    ]
+    assert names == expected
+
+
+@pytest.mark.slow(10)
+def test_a_config_file_changes_the_generated_config(photos, tmp_path):
+    changes = tmp_path / 'three_levels.py'
+    changes.write_text(
+        'model = dict(neck=dict(levels=dict(p5=32)), head=dict(terms=[\n'
+        "    dict(query='global', key='global', negatives='queue'),\n"
+        "    dict(query='p5', key='p3', negatives='own_rank'),\n"
+        ']))\n'
+    )
+    mmcrosscl.pretrain(FASTER_RCNN, photos, tmp_path / 'out', changes=changes, **SHORT)
+    cfg = Config.fromfile(tmp_path / 'out/pretrain_faster-rcnn_r18_demo.py')
+    assert cfg.model.neck.levels == dict(p4=16, p3=8, p5=32)
+    assert [term.query for term in cfg.model.head.terms] == ['global', 'p5']
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (dict(terms='cross'), "terms is 'cross'; set one of global, within, crosscl"),
+        (dict(weights='absent.pth'), r'absent\.pth does not exist'),
+        (dict(weights='a.pth', from_scratch=True), 'set only one of them'),
+        (dict(changes='absent.py'), r'absent\.py does not exist'),
+    ],
+)
+def test_bad_starts_are_refused_before_anything_is_written(photos, tmp_path, settings, message):
+    with pytest.raises(InputError, match=message):
+        mmcrosscl.pretrain(FASTER_RCNN, photos, tmp_path / 'out', **settings)
+    assert not (tmp_path / 'out').exists()

@@ -8,6 +8,9 @@ import argparse
 
 from .arguments import add_option_argument
 
+# copy of mmcrosscl.detectors.TERMS, whose import would import torch; a test compares them
+TERMS = ('global', 'within', 'crosscl')
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -32,11 +35,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--gpus', type=int, metavar='N', help='start N training processes on this machine'
     )
-    parser.add_argument(
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument(
         '--from-scratch',
         action='store_true',
         help='start from random weights, not from the weights that the detector config loads into '
         'its backbone',
+    )
+    start.add_argument(
+        '--weights',
+        metavar='FILE',
+        help='checkpoint to start from, such as that of a detector trained on COCO',
+    )
+    parser.add_argument(
+        '--terms',
+        choices=TERMS,
+        default='crosscl',
+        help='loss terms: crosscl, or its ablations within (without the terms of two levels) and '
+        'global (MoCo v2); default: crosscl',
+    )
+    parser.add_argument(
+        '--changes',
+        metavar='CONFIG',
+        help='config file with settings that change the written config, for settings that '
+        '--cfg-options cannot express, such as loss terms',
     )
     parser.add_argument(
         '--resume', action='store_true', help='resume from the newest checkpoint in the work dir'
@@ -57,6 +79,9 @@ def run(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         gpus=args.gpus,
         from_scratch=args.from_scratch,
+        weights=args.weights,
+        terms=args.terms,
+        changes=args.changes,
         resume=args.resume,
         amp=args.amp,
         options=args.cfg_options,

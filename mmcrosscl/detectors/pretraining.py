@@ -37,7 +37,13 @@ def default_iterations(images: int, batch_size: int) -> int:
 
 
 def config_text(
-    detector: Detector, features: Features, data: str, images: int, schedule: Schedule
+    detector: Detector,
+    features: Features,
+    data: str,
+    images: int,
+    schedule: Schedule,
+    terms: str = 'crosscl',
+    weights: str | None = None,
 ) -> str:
     """Return the text of a config that pre-trains the backbone and the neck of a detector.
 
@@ -47,6 +53,9 @@ def config_text(
         data (str): Folder of images.
         images (int): Number of images in the folder.
         schedule (Schedule): Length and batch size.
+        terms (str): See :func:`choose_terms`. Defaults to 'crosscl'.
+        weights (str, optional): Checkpoint to start from. Defaults to None (the initial weights of
+            the detector's config).
 
     Returns:
         str: A config in MMEngine's format, which inherits from the base configs of mmcrosscl.
@@ -66,7 +75,8 @@ def config_text(
         ),
         dict(default_scope=detector.scope),
         dict(custom_imports=dict(imports=list(detector.imports))) if detector.imports else {},
-        dict(model=_model(detector, features, images)),
+        dict(pretrained=weights) if weights else {},
+        dict(model=_model(detector, features, images, terms)),
         pipeline,
         dict(
             train_dataloader=dict(
@@ -84,7 +94,7 @@ def config_text(
             log_processor=dict(by_epoch=False),
         ),
         # the loss terms do not reach every parameter of the neck
-        dict(find_unused_parameters=True) if features.unreached else {},
+        dict(find_unused_parameters=True) if features.unreached or terms == 'global' else {},
     ]
     blocks = (
         '\n'.join(f'{name} = {source(value)}' for name, value in block.items())
@@ -129,7 +139,7 @@ def _type_first(settings: dict) -> dict:
     return first | settings
 
 
-def _model(detector: Detector, features: Features, images: int) -> dict:
+def _model(detector: Detector, features: Features, images: int, terms: str) -> dict:
     channels = features.level_channels
     different = len(set(channels.values())) > 1
     last = features.stage_channels[-1]
@@ -154,7 +164,7 @@ def _model(detector: Detector, features: Features, images: int) -> dict:
         ),
         head=dict(
             type='mmcrosscl.CrossCLHead',
-            terms=choose_terms(features.levels),
+            terms=choose_terms(features.levels, terms),
             roi_layer=dict(type='RoIAlign', output_size=1, sampling_ratio=0, aligned=False),
             loss=dict(type='mmcrosscl.InfoNCELoss', temperature=0.2),
         ),

@@ -29,3 +29,10 @@ def test_the_command_prints_what_it_does_and_resumes(photos, tmp_path, command):
     done = command(*words, '--resume', *options)
     assert done.status == 0 and (tmp_path / 'out/iter_3.pth').is_file()
     assert 'max_iters=3' in config.read_text()
+
+
+def test_the_terms_of_the_help_are_those_of_the_package():
+    from mmcrosscl.cli.pretrain import TERMS
+    from mmcrosscl.detectors import TERMS as EXPECTED
+
+    assert TERMS == EXPECTED
