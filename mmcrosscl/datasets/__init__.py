@@ -5,6 +5,7 @@ import mmcrosscl.registry  # noqa: F401
 from mmcrosscl.structures import SeededIndex
 
 from .collate import collate_views
+from .label_subsets import label_subsets, write_label_subsets
 from .objects import ObjectDataset, find_images, read_coco
 from .samplers import SeededInfiniteSampler, SeededSampler
 from .unlabeled import UnlabeledDataset
@@ -17,5 +18,7 @@ __all__ = [
     'UnlabeledDataset',
     'collate_views',
     'find_images',
+    'label_subsets',
     'read_coco',
+    'write_label_subsets',
 ]
