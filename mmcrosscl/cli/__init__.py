@@ -38,6 +38,9 @@ VERBS = (
     'plot',
     'views',
     'replay',
+    'study',
+    'scenes',
+    'subsets',
     'demo',
     'env',
 )

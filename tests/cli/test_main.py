@@ -116,3 +116,27 @@ def test_an_unexpected_error_prints_a_traceback_and_exits_with_status_70(command
     monkeypatch.setattr(cli.plot, 'run', raising(KeyError('surprise')))
     done = command('plot', 'x')
     assert done.status == 70 and 'Traceback' in done.err and 'surprise' in done.err
+
+
+@pytest.mark.parametrize(
+    'words',
+    [
+        ('scenes', '{}/file/scenes', '--unlabeled', '0', '--train', '0', '--test', '0'),
+        ('subsets', 'tests/data/coco.json', '--sizes', '1', '--out', '{}/file/out'),
+    ],
+)
+def test_a_folder_that_cannot_be_created_is_one_sentence(words, tmp_path, command, monkeypatch):
+    (tmp_path / 'file').touch()
+    coco = dict(
+        images=[dict(id=0, file_name='a.jpg')],
+        annotations=[dict(id=0, image_id=0, category_id=0, bbox=[0, 0, 1, 1])],
+        categories=[dict(id=0, name='a')],
+    )
+    (tmp_path / 'coco.json').write_text(json.dumps(coco))
+    # the scenes need no sources if none is drawn
+    monkeypatch.setattr('mmcrosscl.datasets.demo.scenes.split_sources', lambda seed: ({}, {}))
+    words = [word.format(tmp_path).replace('tests/data', str(tmp_path)) for word in words]
+    done = command(*words)
+    assert done.status == 1
+    assert re.match(r'error: cannot (write|create) \S*/file\S*: ', done.err), done.err
+    assert len(done.err.splitlines()) == 1

@@ -1,0 +1,117 @@
+"""Expected duration of a study, from timed steps on this machine."""
+
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.device import get_device
+from mmengine.registry import DATASETS, MODELS, DefaultScope
+
+from mmcrosscl.datasets import UnlabeledDataset
+from mmcrosscl.detectors import (
+    Schedule,
+    config_text,
+    dry_run,
+    find_detector,
+    seconds_per_iteration,
+)
+from mmcrosscl.engine import load_config, read_config
+
+from .fine_tuning import Labels, fine_tuning_config
+from .plan import FINAL, PRETRAIN, SEARCH
+from .study import Study
+
+# start of a process, which imports torch and MMDetection and builds the datasets
+START = 15.0
+
+
+def estimate(work_dir: Path, study: Study) -> dict[str, float]:
+    """Time a step of each kind of job, and return the mean seconds of a job by kind.
+
+    Args:
+        work_dir (Path): Folder of the study, with its label files.
+        study (Study): The study.
+
+    Raises:
+        InputError: If the detector cannot be built or pre-trained.
+    """
+    plan = study.plan
+    seconds = {}
+    if any(arm.terms is not None for arm in plan.arms):
+        seconds[PRETRAIN] = START + study.pretrain_iters * _pretrain_step(study)
+    labels = work_dir.resolve() / 'labels'
+    val, test = (
+        Labels(str(labels / f'{split}.json'), folder)
+        for split, folder in (('val', study.train_images), ('test', study.test_images))
+    )
+    cfg = fine_tuning_config(
+        read_config(study.detector),
+        study.detector,
+        study.classes,
+        study.fine_tune_iters,
+        train=Labels(str(labels / f'train.0@{max(study.labels)}.json'), study.train_images),
+        val=val,
+        test=test,
+        batch_size=study.fine_tune_batch,
+    )
+    step, image, counts = _detector_step(cfg)
+    searches = [job for job in plan.jobs() if job.kind == SEARCH]
+    length = sum(job.length for job in searches) / len(searches)
+    training = START + step * study.fine_tune_iters
+    seconds[SEARCH] = START + length * (training - START) + image * counts['val']
+    # the detector of the first seed is already trained
+    share = (study.seeds - 1) / study.seeds
+    seconds[FINAL] = START + share * training + image * counts['test']
+    return seconds
+
+
+def _pretrain_step(study: Study) -> float:
+    parts = find_detector(read_config(study.detector), study.detector, keep_weights=False)
+    pool = UnlabeledDataset(data_root=study.unlabeled)
+    schedule = Schedule(study.pretrain_iters, study.pretrain_batch, workers=1)
+    text = config_text(parts, dry_run(parts), study.unlabeled, len(pool), schedule)
+    with TemporaryDirectory() as temporary:
+        path = Path(temporary, 'pretrain.py')
+        path.write_text(text)
+        cfg = load_config(path, work_dir=temporary)
+    return seconds_per_iteration(cfg, pool)
+
+
+def _detector_step(cfg: Config) -> tuple[float, float, dict[str, int]]:
+    """Return the seconds of a training step and of a test image, and the numbers of images."""
+    with (
+        DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')),
+        torch.random.fork_rng(devices=[]),
+    ):
+        datasets = {
+            split: DATASETS.build(cfg[f'{split}_dataloader'].dataset)
+            for split in ('train', 'val', 'test')
+        }
+        model = MODELS.build(cfg.model).to(get_device())
+        size = cfg.train_dataloader.batch_size
+        train = datasets['train']
+        batch = pseudo_collate([train[index % len(train)] for index in range(size)])
+        times = []
+        for _ in range(3):
+            begin = time.perf_counter()
+            data = model.data_preprocessor(batch, True)
+            loss, _ = model.parse_losses(model(**data, mode='loss'))
+            loss.backward()
+            times.append(_elapsed(begin))
+        model.eval()
+        batch = pseudo_collate([datasets['test'][0]])
+        with torch.no_grad():
+            for _ in range(2):
+                begin = time.perf_counter()
+                model.test_step(batch)
+                image = _elapsed(begin)
+    return min(times), image, {split: len(dataset) for split, dataset in datasets.items()}
+
+
+def _elapsed(begin: float) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin

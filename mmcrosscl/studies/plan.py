@@ -1,0 +1,111 @@
+"""The jobs of a study, and the order in which they can run."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from .arms import Arm
+
+PRETRAIN, SEARCH, FINAL = 'pretrain', 'search', 'final'
+
+
+@dataclass(frozen=True)
+class Job:
+    """A unit of work.
+
+    Attributes:
+        kind: 'pretrain', 'search' (fine-tuning at one learning rate, evaluated on the validation
+            part) or 'final' (fine-tuning at the chosen rate, evaluated on the test set).
+        arm: Name of the arm.
+        seed: Seed of the pre-training, of the subset and of the fine-tuning.
+        labels: Number of labeled images; None for pre-training.
+        rate: Learning rate; None if the kind is not 'search'.
+        length: Multiple of the fine-tuning iterations.
+    """
+
+    kind: str
+    arm: str
+    seed: int
+    labels: int | None = None
+    rate: float | None = None
+    length: int = 1
+
+    @property
+    def id(self) -> str:
+        """Name of the job's folder."""
+        parts = [self.kind, self.arm, *([] if self.labels is None else [str(self.labels)])]
+        parts += [] if self.rate is None else [f'lr{self.rate:g}']
+        parts += [f'x{self.length}'] if self.length > 1 else []
+        return '-'.join([*parts, f'seed{self.seed}'])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All jobs of a study.
+
+    Attributes:
+        arms: The arms.
+        labels: Numbers of labeled images.
+        seeds: Number of seeds.
+        rates: Learning rates of the search, the same for all arms.
+        lengths: Multiples of the fine-tuning iterations that the search tries for the random start.
+            Other arms use the first.
+    """
+
+    arms: tuple[Arm, ...]
+    labels: tuple[int, ...]
+    seeds: int
+    rates: tuple[float, ...]
+    lengths: tuple[int, ...] = (1, 2)
+
+    def jobs(self) -> Iterator[Job]:
+        """Yield all jobs, each after the jobs that it needs, and those of the first seed first."""
+        for seed in range(self.seeds):
+            for arm in self.arms:
+                if arm.terms is not None:
+                    yield Job(PRETRAIN, arm.name, seed)
+            for labels in self.labels:
+                for arm in self.arms:
+                    if seed == 0:
+                        yield from self.searches(arm, labels)
+                    yield Job(FINAL, arm.name, seed, labels)
+
+    def searches(self, arm: Arm, labels: int) -> list[Job]:
+        """Return the jobs that choose the learning rate of an arm."""
+        lengths = self.lengths if arm.is_random else self.lengths[:1]
+        return [
+            Job(SEARCH, arm.name, 0, labels, rate, length)
+            for length in lengths
+            for rate in self.rates
+        ]
+
+    def arm(self, name: str) -> Arm:
+        """Return the arm with a name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def needs(self, job: Job) -> list[Job]:
+        """Return the jobs that must be done before a job."""
+        needed = []
+        arm = self.arm(job.arm)
+        if job.kind != PRETRAIN and arm.terms is not None:
+            needed.append(Job(PRETRAIN, arm.name, job.seed))
+        if job.kind == FINAL:
+            needed += self.searches(arm, job.labels)
+        return needed
+
+    def ready(self, done: Collection[str]) -> Iterator[Job]:
+        """Yield the jobs that are not done and whose needs are done."""
+        for job in self.jobs():
+            if job.id not in done and all(need.id in done for need in self.needs(job)):
+                yield job
+
+
+def best_search(searches: Sequence[Job], scores: Mapping[str, float]) -> Job:
+    """Return the search with the highest score on the validation part.
+
+    Of equal scores, such as those of detectors that found nothing, the lowest rate is chosen.
+
+    Args:
+        searches (Sequence[Job]): The searches of an arm.
+        scores (Mapping[str, float]): AP by id of the job.
+    """
+    return max(searches, key=lambda job: (scores[job.id], -job.length, -job.rate))

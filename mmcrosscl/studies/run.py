@@ -1,0 +1,295 @@
+"""Execution of the jobs of a study by one or more workers, which may run on several machines."""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from mmcrosscl.checkpoints import atomic_write
+from mmcrosscl.errors import EXIT_PREEMPTED, PREEMPTING, InputError, Preempted, RunError
+from mmcrosscl.progress import ProgressBar, write_line
+
+from .estimate import estimate
+from .jobs import job_folder, read_results, run_job
+from .plan import Job
+from .publish import RESULTS, Results, markdown, publish
+from .study import Study, create_study, write_study
+
+LOG = 'output.log'
+ESTIMATE = 'estimate.json'
+# seconds between two looks at the jobs of other workers
+POLL = 5.0
+
+
+def run_study(work_dir: str | Path, settings: Mapping[str, object] | None = None) -> str:
+    """Run a study, or the rest of it, and write its results.
+
+    Several processes, also on several machines with the same file system, can run one study.
+
+    Args:
+        work_dir (str | Path): Folder of the study.
+        settings (Mapping, optional): Arguments of :func:`create_study`. Defaults to None (those of
+            the study in the folder).
+
+    Returns:
+        str: The tables of the results, and the paths of the files.
+
+    Raises:
+        InputError: If the settings are invalid. Nothing is written then.
+        RunError: If a job fails. The results of the other jobs are written.
+        Preempted: After SIGTERM or SIGUSR1, once the jobs have saved their checkpoints.
+    """
+    work_dir = Path(work_dir)
+    path = work_dir / 'study.json'
+    if settings is not None:
+        study, files = create_study(**settings)
+        write_study(study, files, work_dir)
+    elif path.is_file():
+        study = Study.from_json(path.read_text())
+    else:
+        raise InputError(
+            f'{work_dir} contains no study; pass --detector, --unlabeled, --train, --test, --arms '
+            'and --labels'
+        )
+    expected = _expect(work_dir, study)
+    jobs = list(study.plan.jobs())
+    left = remaining_seconds(work_dir, study)
+    runner = StudyRunner(work_dir, study)
+    if left:
+        devices = len(runner.devices)
+        print(
+            f'{len(jobs)} jobs on {devices} {"device" if devices == 1 else "devices"}: about '
+            f'{_hours(left / devices)} left, of {_hours(expected / devices)} in all. Results are '
+            f'written to {work_dir}. To resume after an interruption: mmcrosscl study --work-dir '
+            f'{work_dir}',
+            flush=True,
+        )
+    try:
+        runner.run()
+    finally:
+        text = _publish(work_dir, study, expected)
+    return text
+
+
+def _expect(work_dir: Path, study: Study) -> float:
+    """Return the seconds that all jobs are expected to take, from steps timed once."""
+    path = work_dir / ESTIMATE
+    if not path.is_file():
+        seconds = estimate(work_dir, study)
+        atomic_write(path, lambda path: path.write_text(json.dumps(seconds)))
+    seconds = json.loads(path.read_text())
+    return sum(seconds.get(job.kind, 0) for job in study.plan.jobs())
+
+
+def _publish(work_dir: Path, study: Study, expected: float) -> str:
+    done = read_results(work_dir, study)
+    contents = dict(study=asdict(study), expected=expected, jobs=list(done.values()))
+    path = work_dir / RESULTS
+    atomic_write(path, lambda path: path.write_text(json.dumps(contents, indent=1)))
+    results = Results(contents)
+    table, plot, page = publish(results, work_dir)
+    return (
+        f'{markdown(results)}\n'
+        f'The jobs took {_hours(results.took)}; {_hours(expected)} were expected.\n'
+        f'  results  {path}\n  table    {table}\n  plot     {plot}\n  page     {page}'
+    )
+
+
+class StudyRunner:
+    """Runs the jobs of a study, one at a time on each device.
+
+    A job is locked while it runs, so several processes, also on other machines with the same file
+    system, can work on one study. The lock ends with its process. A job that was interrupted is
+    resumed from its last checkpoint.
+
+    Args:
+        work_dir (Path): Folder of the study.
+        study (Study): The study.
+        devices (Sequence[str | None], optional): Value of ``CUDA_VISIBLE_DEVICES`` for each worker;
+            None leaves it unchanged. Defaults to one worker per GPU, or a single worker.
+    """
+
+    def __init__(
+        self, work_dir: Path, study: Study, devices: Sequence[str | None] | None = None
+    ) -> None:
+        self.work_dir = work_dir
+        self.study = study
+        self.jobs = list(study.plan.jobs())
+        self.devices = list(devices or visible_devices())
+        self._mine: set[str] = set()
+        self._lock = threading.Lock()
+        self._children: set[subprocess.Popen] = set()
+        self._stopped: int | None = None
+        self._error: BaseException | None = None
+        self._bar: ProgressBar | None = None
+
+    def run(self) -> None:
+        """Run all jobs that are not done.
+
+        Raises:
+            RunError: If a job fails. The results of the other jobs are kept.
+            Preempted: After SIGTERM or SIGUSR1, once the jobs have saved their checkpoints.
+        """
+        handlers = {number: signal.signal(number, self._stop) for number in PREEMPTING}
+        self._bar = ProgressBar('study', len(self.jobs), 'jobs', lines=False)
+        try:
+            threads = [threading.Thread(target=self._work, args=(d,)) for d in self.devices]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                # a join without a timeout would delay the signal handlers
+                while thread.is_alive():
+                    thread.join(0.5)
+        except KeyboardInterrupt:
+            self._stop(signal.SIGINT, None)
+            raise
+        finally:
+            self._bar.close()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        if self._stopped is not None:
+            raise Preempted()
+        if self._error is not None:
+            raise self._error
+
+    def _work(self, device: str | None) -> None:
+        try:
+            while self._error is None and self._stopped is None:
+                done = set(read_results(self.work_dir, self.study))
+                if len(done) == len(self.jobs):
+                    return
+                with self._claim(done) as job:
+                    if job is None:
+                        time.sleep(POLL)
+                        continue
+                    self._show(job, done)
+                    run_job(
+                        self.work_dir,
+                        self.study,
+                        job,
+                        lambda words, folder: self._execute(words, folder, device),
+                    )
+        except _Stopped:
+            pass
+        except BaseException as error:
+            self._error = self._error or error
+            self._end_children(signal.SIGTERM)
+
+    @contextlib.contextmanager
+    def _claim(self, done: set[str]) -> Iterator[Job | None]:
+        """Yield a job that no other worker runs, or None."""
+        for job in self.study.plan.ready(done):
+            with self._lock:
+                if job.id in self._mine:
+                    continue
+                folder = job_folder(self.work_dir, job)
+                folder.mkdir(parents=True, exist_ok=True)
+                file = (folder / 'lock').open('w')
+                try:
+                    # a lock of POSIX also works between the machines of a cluster
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    file.close()
+                    continue
+                self._mine.add(job.id)
+            try:
+                # another worker may have finished the job since the results were read
+                if job.id not in read_results(self.work_dir, self.study):
+                    yield job
+                    return
+            finally:
+                with self._lock:
+                    self._mine.discard(job.id)
+                    file.close()
+        yield None
+
+    def _execute(self, words: list[str], folder: Path, device: str | None) -> None:
+        environment = dict(os.environ)
+        if device is not None:
+            environment['CUDA_VISIBLE_DEVICES'] = device
+        command = [sys.executable, '-m', 'mmcrosscl', *words]
+        with (folder / LOG).open('a') as log:
+            with self._lock:
+                if self._stopped is not None or self._error is not None:
+                    raise _Stopped
+                # a group of its own: the signals of a terminal reach only this process
+                child = subprocess.Popen(
+                    command, stdout=log, stderr=log, env=environment, start_new_session=True
+                )
+                self._children.add(child)
+            status = child.wait()
+            self._children.discard(child)
+        if status == 0:
+            return
+        if self._stopped is not None or status == EXIT_PREEMPTED:
+            self._stopped = self._stopped or signal.SIGTERM
+            raise _Stopped
+        error = RunError(f'{_last_line(folder / LOG)} (job {folder.name}; log: {folder / LOG})')
+        error.exit_status = status if status > 0 else 128 - status
+        raise error
+
+    def _stop(self, number: int, frame: object) -> None:
+        self._stopped = number
+        self._end_children(number)
+
+    def _end_children(self, number: int) -> None:
+        for child in list(self._children):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, number)
+
+    def _show(self, job: Job, done: set[str]) -> None:
+        labels = '' if job.labels is None else f', {job.labels} labels'
+        rate = '' if job.rate is None else f', learning rate {job.rate:g}'
+        text = f'{job.kind} {job.arm}, seed {job.seed}{labels}{rate}'
+        remaining = remaining_seconds(self.work_dir, self.study) / len(self.devices)
+        left = f'about {_hours(remaining)} left' if remaining else ''
+        if self._bar.on_terminal:
+            self._bar.update(len(done), details=' · '.join(filter(None, [text, left])))
+        else:
+            parts = [f'job {len(done) + 1}/{len(self.jobs)}', text, left]
+            write_line(' · '.join(filter(None, parts)))
+
+
+class _Stopped(Exception):
+    """Ends a worker whose job was interrupted."""
+
+
+def visible_devices() -> list[str | None]:
+    """Return the GPUs that this process may use, or a single None without GPUs."""
+    count = torch.cuda.device_count()
+    if count < 2:
+        return [None]
+    visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+    return visible.split(',') if visible else [str(index) for index in range(count)]
+
+
+def remaining_seconds(work_dir: Path, study: Study) -> float:
+    """Return the time that the jobs that are not done take, as the done jobs of their kind did."""
+    results = read_results(work_dir, study)
+    seconds: dict[str, list[float]] = {}
+    for result in results.values():
+        seconds.setdefault(result['kind'], []).append(result['seconds'])
+    path = work_dir / ESTIMATE
+    means = json.loads(path.read_text()) if path.is_file() else {}
+    means.update({kind: sum(times) / len(times) for kind, times in seconds.items()})
+    return sum(means.get(job.kind, 0) for job in study.plan.jobs() if job.id not in results)
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in log.read_text(errors='replace').splitlines() if line.strip()]
+    return lines[-1].removeprefix('error: ') if lines else 'a job failed without a message'
+
+
+def _hours(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f'{minutes // 60} h {minutes % 60:02d} min' if minutes >= 60 else f'{minutes} min'

@@ -1,0 +1,237 @@
+"""Settings and files of a study."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from mmcrosscl.checkpoints import atomic_write
+from mmcrosscl.datasets import UnlabeledDataset, find_images, label_subsets, read_coco
+from mmcrosscl.detectors import default_iterations
+from mmcrosscl.engine import read_config
+from mmcrosscl.errors import InputError
+
+from .arms import parse_arm
+from .fine_tuning import learning_rate
+from .leaks import shared_images
+from .plan import Plan
+
+# share of the labeled training images that only choose the learning rates
+VALIDATION = 0.2
+# multiples of the detector's learning rate that are tried
+FACTORS = (0.25, 0.5, 1.0, 2.0)
+BATCH_SIZE = 32
+# leaked images that a message lists
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Study:
+    """Settings of a study, which its work dir keeps.
+
+    Attributes:
+        detector: Config of the detector.
+        unlabeled: Folder of images without labels.
+        train: COCO file of the labeled training images.
+        train_images: Folder of its images.
+        test: COCO file of the test images.
+        test_images: Folder of its images.
+        arms: Arms in the syntax of :func:`parse_arm`.
+        labels: Numbers of labeled images.
+        seeds: Number of seeds.
+        rates: Learning rates of the search.
+        pretrain_iters: Iterations of each pre-training.
+        pretrain_batch: Images per iteration of the pre-training.
+        fine_tune_iters: Iterations of each fine-tuning.
+        fine_tune_batch: Images per iteration of the fine-tuning.
+        classes: Names of the classes.
+    """
+
+    detector: str
+    unlabeled: str
+    train: str
+    train_images: str
+    test: str
+    test_images: str
+    arms: tuple[str, ...]
+    labels: tuple[int, ...]
+    seeds: int
+    rates: tuple[float, ...]
+    pretrain_iters: int
+    pretrain_batch: int
+    fine_tune_iters: int
+    fine_tune_batch: int
+    classes: tuple[str, ...]
+
+    @property
+    def plan(self) -> Plan:
+        """The jobs of the study."""
+        arms = tuple(map(parse_arm, self.arms))
+        return Plan(arms, self.labels, self.seeds, self.rates)
+
+    def to_json(self) -> str:
+        """Return the contents of ``study.json``."""
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> 'Study':
+        """Read the contents of ``study.json``."""
+        values = json.loads(text)
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def create_study(
+    detector: str,
+    unlabeled: str,
+    train: str,
+    test: str,
+    arms: Sequence[str],
+    labels: Sequence[int | float],
+    seeds: int,
+    *,
+    train_images: str | None = None,
+    test_images: str | None = None,
+    rates: Sequence[float] | None = None,
+    pretrain_iters: int | None = None,
+    pretrain_batch: int | None = None,
+    fine_tune_iters: int = 1000,
+    fine_tune_batch: int | None = None,
+) -> tuple[Study, dict[str, dict]]:
+    """Check the data and the arms of a study, and draw its label subsets.
+
+    A fifth of the labeled training images, stratified by class, is the validation part. The label
+    subsets are drawn from the other images.
+
+    Args:
+        detector (str): Config of a detector.
+        unlabeled (str): Folder of images without labels.
+        train (str): COCO file of the labeled training images.
+        test (str): COCO file of the test images.
+        arms (Sequence[str]): Arms in the syntax of :func:`parse_arm`.
+        labels (Sequence[int | float]): Numbers of labeled images, or shares of the training images.
+        seeds (int): Number of seeds.
+        train_images (str, optional): Folder of the training images. Defaults to None (searched
+            beside the COCO file).
+        test_images (str, optional): Folder of the test images.
+        rates (Sequence[float], optional): Learning rates of the search. Defaults to multiples of
+            the detector's learning rate.
+        pretrain_iters (int, optional): Iterations of each pre-training. Defaults to 200 epochs, but
+            at least 5,000 iterations.
+        pretrain_batch (int, optional): Images per iteration of the pre-training. Defaults to 32.
+        fine_tune_iters (int): Iterations of each fine-tuning. Defaults to 1,000.
+        fine_tune_batch (int, optional): Images per iteration of the fine-tuning. Defaults to that
+            of the detector's config.
+
+    Returns:
+        tuple[Study, dict[str, dict]]: The study, and its COCO files by name.
+
+    Raises:
+        InputError: If the data, the detector or an arm is invalid, or a test image is among the
+            training images.
+    """
+    parsed = [parse_arm(arm) for arm in arms]
+    names = [arm.name for arm in parsed]
+    if len(set(names)) < len(names):
+        raise InputError(f'the arms are {", ".join(names)}; use each name only once')
+    cfg = read_config(detector)
+    train_folder, test_folder = (
+        find_images(path) if folder is None else Path(folder)
+        for path, folder in ((train, train_images), (test, test_images))
+    )
+    training, testing = read_coco(train), read_coco(test)
+    classes = _classes(training, train)
+    if unknown := set(_classes(testing, test)) - set(classes):
+        raise InputError(
+            f'{test} has the class {min(unknown)}, which {train} lacks; use the same classes'
+        )
+    pool = UnlabeledDataset(data_root=unlabeled)
+    _check_leaks(
+        [str(test_folder / image['file_name']) for image in testing['images']],
+        [pool.get_data_info(index)['img_path'] for index in range(len(pool))]
+        + [str(train_folder / image['file_name']) for image in training['images']],
+    )
+    available = len(training['images']) - round(VALIDATION * len(training['images']))
+    counts = tuple(round(size * available) if isinstance(size, float) else size for size in labels)
+    labeled = label_subsets(training, [available], fold=0)[available]
+    chosen = {image['id'] for image in labeled['images']}
+    validation = _without(training, chosen)
+    files = {'val': validation, 'test': {k: v for k, v in testing.items() if k != 'by_id'}}
+    for seed in range(seeds):
+        for count, subset in label_subsets(labeled, counts, fold=seed).items():
+            files[f'train.{seed}@{count}'] = subset
+    batch = fine_tune_batch or cfg.train_dataloader.batch_size
+    rate = learning_rate(cfg, batch)
+    size = min(pretrain_batch or BATCH_SIZE, len(pool))
+    study = Study(
+        detector=detector if '::' in detector else str(Path(detector).resolve()),
+        unlabeled=str(Path(unlabeled).resolve()),
+        train=str(Path(train).resolve()),
+        train_images=str(train_folder.resolve()),
+        test=str(Path(test).resolve()),
+        test_images=str(test_folder.resolve()),
+        arms=tuple(arms),
+        labels=counts,
+        seeds=seeds,
+        rates=tuple(rates or (factor * rate for factor in FACTORS)),
+        pretrain_iters=pretrain_iters or default_iterations(len(pool), size),
+        pretrain_batch=size,
+        fine_tune_iters=fine_tune_iters,
+        fine_tune_batch=batch,
+        classes=classes,
+    )
+    return study, files
+
+
+def write_study(study: Study, files: Mapping[str, dict], work_dir: Path) -> None:
+    """Write the settings and the label files of a study.
+
+    Raises:
+        InputError: If the folder contains a study with other settings.
+    """
+    path = work_dir / 'study.json'
+    if path.is_file() and Study.from_json(path.read_text()) != study:
+        raise InputError(
+            f'{work_dir} contains a study with other settings; set another --work-dir, or pass '
+            'only --work-dir to resume that study'
+        )
+    (work_dir / 'labels').mkdir(parents=True, exist_ok=True)
+    for name, contents in files.items():
+        atomic_write(work_dir / f'labels/{name}.json', partial(_dump, contents))
+    atomic_write(path, lambda path: path.write_text(study.to_json()))
+
+
+def _classes(coco: dict, path: str) -> tuple[str, ...]:
+    categories = coco.get('categories')
+    valid = isinstance(categories, list) and all(
+        isinstance(each, dict) and isinstance(each.get('name'), str) for each in categories
+    )
+    if not valid or not categories:
+        raise InputError(f'{path} has no categories with names; pass a COCO file with categories')
+    return tuple(each['name'] for each in sorted(categories, key=lambda each: each['id']))
+
+
+def _check_leaks(test: list[str], training: list[str]) -> None:
+    for path in (*test, *training):
+        if not os.path.isfile(path):
+            raise InputError(f'image {path} does not exist; correct the folder of the images')
+    if shared := shared_images(test, training):
+        lines = '\n'.join(f'  {a}  =  {b}' for a, b in shared[:SHOWN])
+        more = f'\n  and {len(shared) - SHOWN} more' if len(shared) > SHOWN else ''
+        raise InputError(
+            f'{len(shared)} test images are also among the training images; remove them from one '
+            f'of both:\n{lines}{more}'
+        )
+
+
+def _without(coco: dict, images: set) -> dict:
+    """Return a COCO file without some images."""
+    kept = {key: value for key, value in coco.items() if key != 'by_id'}
+    kept['images'] = [image for image in coco['images'] if image['id'] not in images]
+    kept['annotations'] = [a for a in coco['annotations'] if a['image_id'] not in images]
+    return kept
+
+
+def _dump(contents: dict, path: Path) -> None:
+    path.write_text(json.dumps(contents))

@@ -1,0 +1,51 @@
+import math
+
+import numpy as np
+import pytest
+
+from mmcrosscl.studies import compare, mean_with_interval
+
+
+def test_the_interval_is_that_of_students_t_distribution():
+    # t with two degrees of freedom is 4.303 at 97.5 %
+    mean = mean_with_interval([4.0, 5.0, 6.0])
+    half = 4.303 * 1.0 / math.sqrt(3)
+    assert mean == pytest.approx((5, 5 - half, 5 + half), abs=1e-3)
+
+
+def test_the_interval_covers_the_mean_in_95_percent_of_samples():
+    generator = np.random.default_rng(0)
+    covered = 0
+    for sample in generator.normal(2, 1, size=(2000, 3)):
+        mean = mean_with_interval(list(sample))
+        covered += mean.low <= 2 <= mean.high
+    assert 0.93 <= covered / 2000 <= 0.97
+
+
+def test_one_seed_has_no_interval_and_no_verdict():
+    mean = mean_with_interval([3.0])
+    assert mean.value == 3 and math.isnan(mean.low)
+    (found,) = compare({('a', 50): {0: 5.0}, ('b', 50): {0: 1.0}}, 50)
+    assert found.mean.value == 4 and found.verdict == 'not distinguishable'
+
+
+@pytest.mark.parametrize(
+    ('second', 'verdict'),
+    [
+        ({0: 1.0, 1: 2.0, 2: 3.1}, 'better'),
+        ({0: 9.0, 1: 10.0, 2: 11.1}, 'worse'),
+        ({0: 9.0, 1: 2.0, 2: 6.0}, 'not distinguishable'),
+    ],
+)
+def test_the_verdict_follows_the_paired_interval(second, verdict):
+    # the seeds differ more than the arms, which only a paired comparison can tell
+    first = {0: 5.0, 1: 6.1, 2: 7.0}
+    scores = {('a', 50): first, ('b', 50): second, ('b', 200): {0: 0.0}}
+    (found,) = compare(scores, 50)
+    assert (found.first, found.second, found.verdict) == ('a', 'b', verdict)
+
+
+def test_only_common_seeds_are_compared():
+    scores = {('a', 50): {0: 1.0, 1: 5.0}, ('b', 50): {1: 3.0, 2: 9.0}, ('c', 50): {5: 0.0}}
+    found = compare(scores, 50)
+    assert [(each.first, each.second, each.mean.value) for each in found] == [('a', 'b', 2.0)]

@@ -1,0 +1,89 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mmcrosscl.errors import InputError
+from mmcrosscl.studies import Study, create_study
+from mmcrosscl.studies.study import write_study
+from tests.studies.data import write_data
+
+
+@pytest.fixture(scope='module')
+def settings(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp('study'), train=40)
+
+
+def ids(coco: dict) -> set:
+    return {image['id'] for image in coco['images']}
+
+
+def test_the_validation_part_is_in_no_subset(settings):
+    study, files = create_study(**{**settings, 'labels': [8, 0.5], 'seeds': 3})
+    # a fifth of 40 images is for validation, and 50 % are half of the others
+    assert study.labels == (8, 16) and len(files['val']['images']) == 8
+    for seed in range(3):
+        small, large = (ids(files[f'train.{seed}@{count}']) for count in study.labels)
+        assert small < large and not large & ids(files['val'])
+        assert (len(small), len(large)) == (8, 16)
+    assert ids(files['train.0@8']) != ids(files['train.1@8'])
+    assert json.loads(Path(settings['test']).read_text()) == files['test']
+
+
+def test_a_study_is_read_as_it_was_written(settings, tmp_path):
+    study, files = create_study(**settings)
+    write_study(study, files, tmp_path)
+    assert Study.from_json((tmp_path / 'study.json').read_text()) == study
+    assert study.classes == ('brick', 'cat', 'coffee', 'coins', 'grass', 'gravel')
+    write_study(study, files, tmp_path)
+    with pytest.raises(InputError, match='contains a study with other settings'):
+        write_study(replace(study, seeds=5), files, tmp_path)
+
+
+def test_the_default_rates_are_multiples_of_that_of_the_detector(settings):
+    study, _ = create_study(**{**settings, 'rates': None})
+    # the config of the demo has 5e-4 and no base batch size
+    assert study.rates == pytest.approx((1.25e-4, 2.5e-4, 5e-4, 1e-3))
+
+
+@pytest.mark.parametrize('place', ['photos', 'train'])
+def test_a_test_image_among_the_training_images_is_refused(tmp_path, place):
+    settings = write_data(tmp_path)
+    copied = tmp_path / ('photos' if place == 'photos' else 'objects/train') / '0005.jpg'
+    shutil.copy(tmp_path / 'objects/val/0001.jpg', copied)
+    with pytest.raises(InputError) as error:
+        create_study(**settings)
+    message = str(error.value)
+    assert message.startswith('1 test images are also among the training images')
+    assert f'{tmp_path}/objects/val/0001.jpg  =  {copied}' in message
+
+
+def empty_classes(settings):
+    path = Path(settings['test'])
+    coco = json.loads(path.read_text())
+    coco['categories'].append(dict(id=9, name='zebra'))
+    path.write_text(json.dumps(coco))
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(arms=['crossc']), 'arm crossc is unknown'),
+        (dict(arms=['random', 'random']), 'use each name only once'),
+        (dict(labels=[40]), 'subset size 40 is out of range; set a number from 1 to 24'),
+        (dict(labels=[2]), 'has no box of the class'),
+        (dict(unlabeled='absent'), 'absent'),
+        (dict(train='absent.json'), r'absent\.json does not exist'),
+        (dict(detector='absent.py'), r'absent\.py does not exist'),
+        (empty_classes, 'has the class zebra, which .* lacks'),
+    ],
+)
+def test_invalid_settings_are_refused(tmp_path, change, message):
+    settings = write_data(tmp_path)
+    if callable(change):
+        change(settings)
+        change = {}
+    with pytest.raises(InputError, match=message):
+        create_study(**{**settings, **change})
