@@ -9,10 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-import jinja2
 from plotly.offline import get_plotlyjs
-
-from mmcrosscl.version import __version__
 
 from .collect import Run
 from .configs import PUBLISHED, differing, settings_of_training
@@ -20,8 +17,8 @@ from .figures import COLORS, Figure, build_figures, plot_data
 from .pictures import Picture
 from .run_view import RunView, count, format_estimate
 from .similarity import Estimate, SimilarityResults
+from .templates import HERE, render_template
 
-HERE = Path(__file__).parent
 # rows of the list of unreadable images
 MAX_ROWS = 100
 MISSING = object()
@@ -79,26 +76,21 @@ def render_page(report: Report) -> str:
     ]
     figures = build_figures(report.runs, names)
     scripts = [get_plotlyjs(), (HERE / 'report.js').read_text()]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        estimate=format_estimate, size=format_size, count=count, setting=format_setting,
-        whisker=whisker,
-    )  # fmt: skip
-    page = environment.get_template('report.html').render(
+    return render_template(
+        'report.html',
+        dict(
+            estimate=format_estimate,
+            size=format_size,
+            count=count,
+            setting=format_setting,
+            whisker=whisker,
+        ),
         report=report,
         runs=runs,
         title=names[0] if len(runs) == 1 else count(len(runs), 'run'),
-        version=__version__,
         figures=list(enumerate(figures)),
         sections=_sections(report, runs, figures),
         data=plot_data(figures, report.runs),
-        style=(HERE / 'report.css').read_text(),
         scripts=scripts,
         hashes=[script_hash(script) for script in scripts],
         settings=_settings(report, runs),
@@ -106,8 +98,6 @@ def render_page(report: Report) -> str:
         max_rows=MAX_ROWS,
         missing=MISSING,
     )
-    # file names may contain bytes that are not valid UTF-8
-    return page.encode(errors='backslashreplace').decode()
 
 
 def run_names(work_dirs: Sequence[Path]) -> list[str]:

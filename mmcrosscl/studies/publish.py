@@ -5,22 +5,18 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mmcrosscl import reports
 from mmcrosscl.checkpoints import atomic_write
 from mmcrosscl.errors import InputError
-from mmcrosscl.reports import picture
-from mmcrosscl.version import __version__
+from mmcrosscl.reports import picture, render_template
 
 from .plan import FINAL
 from .statistics import Difference, Mean, compare, mean_with_interval
 from .study import Study
 
-TEMPLATES = Path(reports.__file__).parent
 RESULTS = 'results.json'
 
 
@@ -84,16 +80,17 @@ class Results:
             notes.append(f'The study is not finished: {len(self.jobs)} of {total} jobs are done.')
         if self.study.seeds < 3:
             notes.append('Intervals of fewer than three seeds are very wide or do not exist.')
-        edges = {
-            (job['arm'], job['labels'])
-            for job in self.final
-            if job['rate'] in (min(self.study.rates), max(self.study.rates))
-            and len(self.study.rates) > 1
-        }
-        for arm, labels in sorted(edges):
+        edges: dict[str, set[int]] = {}
+        for job in self.final if len(self.study.rates) > 1 else ():
+            if job['rate'] in (min(self.study.rates), max(self.study.rates)):
+                edges.setdefault(job['arm'], set()).add(job['labels'])
+        if edges:
+            found = '; '.join(
+                f'{arm} with {", ".join(map(str, sorted(labels)))}' for arm, labels in edges.items()
+            )
             notes.append(
-                f'The chosen learning rate of {arm} with {labels} labels is at the edge of the '
-                'grid, so a rate beyond it may be better.'
+                'The chosen learning rate is at the edge of the grid, so a rate beyond it may be '
+                f'better, for these starts and numbers of labels: {found}.'
             )
         return notes
 
@@ -209,23 +206,13 @@ def render(results: Results, figure: Figure) -> str:
     """Return the page of a study in HTML, without scripts and without network access."""
     figure.canvas.draw()
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(mean=format_mean)
-    page = environment.get_template('study.html').render(
+    return render_template(
+        'study.html',
+        dict(mean=format_mean),
         results=results,
-        study=results.study,
         settings=_settings(results),
         plot=picture(pixels, 'Box AP against the number of labeled images'),
-        style=(TEMPLATES / 'report.css').read_text(),
-        version=__version__,
     )
-    return page.encode(errors='backslashreplace').decode()
 
 
 def _settings(results: Results) -> Sequence[tuple[str, str]]:

@@ -65,11 +65,12 @@ def compare(scores: Mapping[tuple[str, int], Mapping[int, float]], labels: int) 
         labels (int): Number of labeled images.
 
     Returns:
-        list[Difference]: One per pair of arms that have a seed in common.
+        list[Difference]: One per pair of arms that have a seed in common. The first arm of a pair
+        is the one that comes later in ``scores``, as random weights usually come first.
     """
     arms = [arm for arm, count in scores if count == labels]
     found = []
-    for first, second in itertools.combinations(arms, 2):
+    for second, first in itertools.combinations(arms, 2):
         a, b = scores[first, labels], scores[second, labels]
         common = sorted(a.keys() & b.keys())
         if not common:

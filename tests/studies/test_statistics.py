@@ -25,7 +25,7 @@ def test_the_interval_covers_the_mean_in_95_percent_of_samples():
 def test_one_seed_has_no_interval_and_no_verdict():
     mean = mean_with_interval([3.0])
     assert mean.value == 3 and math.isnan(mean.low)
-    (found,) = compare({('a', 50): {0: 5.0}, ('b', 50): {0: 1.0}}, 50)
+    (found,) = compare({('b', 50): {0: 1.0}, ('a', 50): {0: 5.0}}, 50)
     assert found.mean.value == 4 and found.verdict == 'not distinguishable'
 
 
@@ -40,7 +40,7 @@ def test_one_seed_has_no_interval_and_no_verdict():
 def test_the_verdict_follows_the_paired_interval(second, verdict):
     # the seeds differ more than the arms, which only a paired comparison can tell
     first = {0: 5.0, 1: 6.1, 2: 7.0}
-    scores = {('a', 50): first, ('b', 50): second, ('b', 200): {0: 0.0}}
+    scores = {('b', 50): second, ('a', 50): first, ('b', 200): {0: 0.0}}
     (found,) = compare(scores, 50)
     assert (found.first, found.second, found.verdict) == ('a', 'b', verdict)
 
@@ -48,4 +48,4 @@ def test_the_verdict_follows_the_paired_interval(second, verdict):
 def test_only_common_seeds_are_compared():
     scores = {('a', 50): {0: 1.0, 1: 5.0}, ('b', 50): {1: 3.0, 2: 9.0}, ('c', 50): {5: 0.0}}
     found = compare(scores, 50)
-    assert [(each.first, each.second, each.mean.value) for each in found] == [('a', 'b', 2.0)]
+    assert [(each.first, each.second, each.mean.value) for each in found] == [('b', 'a', -2.0)]
