@@ -7,10 +7,12 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import VISBACKENDS
 
 from mmcrosscl.datasets.transforms import LoadImage
-from mmcrosscl.engine import build_runner
-from mmcrosscl.registry import MODELS
+from mmcrosscl.engine import SimilarityMapHook, build_runner, load_config
+from mmcrosscl.evaluation import CrossStageSimilarity
+from mmcrosscl.registry import HOOKS, METRICS, MODELS, TRANSFORMS
 from mmcrosscl.visualization.scalars import read_scalars
 from tests.engine.runs import tiny_run
 from tests.models.builders import make_batch, model_config
@@ -81,3 +83,25 @@ def test_the_example_of_a_file_backend_is_a_setting(extending, photos):
     settings.pop('type')
     path = str(next(photos.rglob('*.jpg')))
     assert LoadImage(**settings).transform(dict(img_path=path))['img'].shape[2] == 3
+
+
+def test_the_examples_of_the_similarity_are_configs(tmp_path):
+    first, second = blocks('docs/similarity.md')
+    (tmp_path / 'my.py').write_text(first + second)
+    cfg = load_config(tmp_path / 'my.py')
+    assert cfg.val_dataloader.dataset.data_root == 'data/photos/'
+    assert cfg.train_cfg.max_epochs == 200 and cfg.val_cfg.type == 'ValLoop'
+    assert METRICS.get(cfg.val_evaluator.type) is CrossStageSimilarity
+    assert HOOKS.get(cfg.custom_hooks[0].type) is SimilarityMapHook
+    for backend in cfg.visualizer.vis_backends:
+        assert VISBACKENDS.get(backend.type) is not None
+
+
+def test_the_example_of_a_study_changes_a_pre_training_config(tmp_path):
+    (block,) = blocks('docs/study.md')
+    cfg = Config.fromfile('configs/crosscl/r50_8xb32_folder.py')
+    cfg.merge_from_dict(Config.fromstring(block, '.py').to_dict())
+    assert cfg.model.momentum == 0.01 and cfg.model.backbone.depth == 50
+    pipeline = [TRANSFORMS.build(step) for step in cfg.train_dataloader.dataset.pipeline]
+    assert [type(step).__name__ for step in pipeline][1:3] == ['TwoCrops', 'RandomGaussianBlur']
+    assert pipeline[1].scale == 160

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from mmcrosscl.checkpoints import atomic_write
+from mmcrosscl.engine.runner.signals import handle, restore
 from mmcrosscl.errors import EXIT_PREEMPTED, PREEMPTING, InputError, Preempted, RunError
 from mmcrosscl.progress import ProgressBar, write_line
 
@@ -140,7 +141,7 @@ class StudyRunner:
             RunError: If a job fails. The results of the other jobs are kept.
             Preempted: After SIGTERM or SIGUSR1, once the jobs have saved their checkpoints.
         """
-        handlers = {number: signal.signal(number, self._stop) for number in PREEMPTING}
+        handle(PREEMPTING, self._stop)
         self._bar = ProgressBar('study', len(self.jobs), 'jobs', lines=False)
         try:
             threads = [threading.Thread(target=self._work, args=(d,)) for d in self.devices]
@@ -155,12 +156,11 @@ class StudyRunner:
             raise
         finally:
             self._bar.close()
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        if self._stopped is not None:
-            raise Preempted()
+            restore()
         if self._error is not None:
             raise self._error
+        if self._stopped is not None:
+            raise Preempted()
 
     def _work(self, device: str | None) -> None:
         try:
@@ -231,8 +231,9 @@ class StudyRunner:
             self._children.discard(child)
         if status == 0:
             return
-        if self._stopped is not None or status == EXIT_PREEMPTED:
+        if status == EXIT_PREEMPTED and self._error is None:
             self._stopped = self._stopped or signal.SIGTERM
+        if self._stopped is not None or self._error is not None:
             raise _Stopped
         error = RunError(f'{_last_line(folder / LOG)} (job {folder.name}; log: {folder / LOG})')
         error.exit_status = status if status > 0 else 128 - status

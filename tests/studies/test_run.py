@@ -8,13 +8,13 @@ import time
 import pytest
 
 from mmcrosscl.cli import main
-from mmcrosscl.errors import InputError
-from mmcrosscl.studies import publish, read_results_file, run_study
+from mmcrosscl.errors import InputError, RunError
+from mmcrosscl.studies import jobs, publish, read_results_file, run, run_study
 from tests.studies.data import write_data
 
 
 @pytest.mark.slow(200)
-def test_a_study_is_interrupted_resumed_and_reported(tmp_path):
+def test_a_study_is_interrupted_resumed_and_reported(tmp_path, monkeypatch):
     settings = write_data(tmp_path)
     out = tmp_path / 'out'
     words = ['study', '--work-dir', str(out)]
@@ -36,6 +36,8 @@ def test_a_study_is_interrupted_resumed_and_reported(tmp_path):
     assert any('The study is not finished' in note for note in results.notes())
     done = {path: path.stat().st_mtime_ns for path in out.glob('jobs/*/result.json')}
 
+    # two jobs run at the same time
+    monkeypatch.setattr(run, 'visible_devices', lambda: ['0', '0'])
     text = run_study(out)
     # finished jobs do not run again
     assert done and all(path.stat().st_mtime_ns == time for path, time in done.items())
@@ -101,3 +103,20 @@ def test_a_file_that_is_no_results_file_is_refused(tmp_path, text):
 def test_a_folder_without_a_study_is_refused(tmp_path):
     with pytest.raises(InputError, match='contains no study; pass --detector'):
         run_study(tmp_path)
+
+
+@pytest.mark.slow(40)
+def test_a_job_that_fails_ends_the_study_with_its_message(tmp_path, monkeypatch):
+    settings = write_data(tmp_path)
+    monkeypatch.setattr(run, 'visible_devices', lambda: ['0', '0'])
+    # the final job fails
+    monkeypatch.setattr(jobs, 'last_checkpoint', fail)
+    with pytest.raises(RunError, match='the disk is full'):
+        run_study(tmp_path / 'out', {**settings, 'arms': ['random'], 'seeds': 1})
+    results = read_results_file(tmp_path / 'out/results.json')
+    # what was computed stays
+    assert [job['kind'] for job in results.jobs] == ['search', 'search']
+
+
+def fail(folder):
+    raise RunError('the disk is full')

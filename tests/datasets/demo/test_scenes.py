@@ -3,6 +3,8 @@ import subprocess
 
 import numpy as np
 import pytest
+from mmengine.config import Config
+from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
 
 from mmcrosscl.datasets.demo import cutouts, scenes, write_scenes
@@ -114,3 +116,17 @@ def test_the_command_writes_the_dataset(tmp_path):
     assert done.returncode == 0 and '2 scenes in unlabeled/' in done.stdout
     assert done.stderr == ''
     assert len(list((tmp_path / 'a').rglob('*.jpg'))) == 5
+
+
+@needs_packages
+def test_the_config_of_the_scenes_reads_the_dataset(dataset):
+    cfg = Config.fromfile('configs/detection/faster-rcnn_r18_scenes.py')
+    for split, count in (('train', 30), ('test', 10)):
+        settings = cfg[f'{split}_dataloader'].dataset
+        assert tuple(settings.metainfo.classes) == tuple(scenes.CLASSES)
+        settings.data_root = str(dataset)
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            built = DATASETS.build(settings)
+        assert len(built) == count
+        assert built[0]['inputs'].shape == (3, 192, 192)
+        assert len(built[0]['data_samples'].gt_instances) > 0
