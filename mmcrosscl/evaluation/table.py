@@ -13,7 +13,7 @@ WIDTH = 22
 def comparison_table(comparison: Comparison) -> str:
     """Format a comparison as text: a block of rows per pair of levels, and one for the stages.
 
-    Of several checkpoints, only the pairs of levels that two of them have are listed.
+    Of several checkpoints, only the pairs of levels or stages that two of them have are listed.
 
     Args:
         comparison (Comparison): See :func:`compare_checkpoints`.
@@ -38,13 +38,14 @@ def comparison_table(comparison: Comparison) -> str:
                 if (pair.query, pair.key, pair.views) == (query, key, views):
                     cells = [cell(getattr(pair, field), field == 'recall') for field in COLUMNS]
                     lines.append(_row(each.name, cells, indent))
-    stages = sorted({pair.stages for each in measured for pair in each.stages})
+    found = Counter(pair.stages for each in measured for pair in each.stages)
+    stages = sorted(pair for pair, count in found.items() if count >= min(2, len(measured)))
     if stages:
         lines += ['', 'Backbone stages in one view, linear CKA']
         lines.append(_row('', [' and '.join(pair).upper() for pair in stages], indent))
     for each in measured if stages else ():
-        found = {pair.stages: cell(pair.cka) for pair in each.stages}
-        lines.append(_row(each.name, [found.get(pair, '') for pair in stages], indent))
+        cells = {pair.stages: cell(pair.cka) for pair in each.stages}
+        lines.append(_row(each.name, [cells.get(pair, '') for pair in stages], indent))
     notes = []
     for each in measured:
         if each.collapsed:
