@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from .study import Study
 
 METRICS = {'ap': 'coco/bbox_mAP', 'ap50': 'coco/bbox_mAP_50'}
 RESULT = 'result.json'
+_one_at_a_time = threading.Lock()
 # runs a command of mmcrosscl with a log file, and raises an error if it fails
 Execute = Callable[[list[str], Path], None]
 
@@ -91,7 +93,9 @@ def _train(
 ) -> dict[str, float]:
     """Fine-tune a detector, and return its AP on the validation part."""
     config = folder / 'config.py'
-    cfg = job_config(work_dir, study, job)
+    # MMEngine's default scope and its reader of configs are not for several threads
+    with _one_at_a_time:
+        cfg = job_config(work_dir, study, job)
     atomic_write(config, lambda path: path.write_text(cfg.pretty_text))
     execute(['train', str(config), '--work-dir', str(folder), '--resume'], folder)
     return last_scores(folder)

@@ -20,7 +20,7 @@ from mmcrosscl.engine import build_runner
 from tests.training import tiny_config
 
 # log entries that differ between runs
-TIMES = ('time', 'data_time', 'memory')
+TIMES = ('time', 'data_time', 'memory', 'images_per_second', 'data_wait')
 
 
 @HOOKS.register_module()
