@@ -310,7 +310,7 @@ def test_an_injected_script_would_be_blocked(browser, display, path, tmp_path):
     assert any('Content Security Policy' in message for message in page.errors())
 
 
-@pytest.mark.slow(90)
+@pytest.mark.soak
 def test_a_run_of_a_million_iterations_fits_a_page(browser, display, tmp_path):
     run = write_run(tmp_path / 'run')
     log = next(run.glob('*/vis_data/scalars.json'))
