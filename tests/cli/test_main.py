@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -22,18 +21,18 @@ def process(*words, **environment):
     )  # fmt: skip
 
 
-def test_the_help_is_fast_and_lists_every_verb():
-    seconds = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        done = process('--help')
-        seconds.append(time.perf_counter() - begin)
-    assert done.returncode == 0
+def test_the_help_lists_every_verb_and_imports_only_what_is_fast():
+    code = (
+        'import sys\n'
+        'from mmcrosscl.cli import main\n'
+        'try:\n    main(["--help"])\n'
+        'except SystemExit:\n    print("torch" in sys.modules, file=sys.stderr)\n'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     for verb in cli.VERBS:
         assert re.search(rf'^    {verb}\s', done.stdout, re.MULTILINE)
-    # 0.2 s on an idle machine, and 0.5 s with OpenMMLab's mmengine, which imports NumPy and yapf;
-    # an import of torch would take over a second
-    assert min(seconds) < 1
+    # an import of torch takes over a second
+    assert done.stderr.strip() == 'False'
 
 
 @pytest.mark.parametrize('code', ['import mmcrosscl', 'import mmcrosscl.cli.train'])
