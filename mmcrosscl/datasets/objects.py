@@ -1,6 +1,7 @@
 """A dataset of the images of a COCO file with the boxes of their objects."""
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -63,7 +64,7 @@ class ObjectDataset(UnlabeledDataset):
                 f'{len(outside)} boxes of {self.ann_file} are empty or lie outside of their image, '
                 f'such as annotation {number} of {name}; they are omitted.',
                 'current',
-                level=30,
+                level=logging.WARNING,
             )
         if not boxes:
             raise InputError(
