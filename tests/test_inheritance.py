@@ -20,11 +20,13 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ('crosscl', 'detection', 'benchmarks')
+# At least 16 channels: in channels-last memory, oneDNN's gradient of a strided 1×1 convolution with
+# fewer input channels writes beyond its buffer (https://github.com/uxlfoundation/oneDNN/issues/6035).
 SMALL = """
 model = dict(
     queue=dict(length=8),
-    backbone=dict(depth=18, base_channels=4, stem_channels=4),
-    neck=dict(in_channels=[8, 16, 32], hid_channels=16, out_channels=8),
+    backbone=dict(depth=18, base_channels=16, stem_channels=16),
+    neck=dict(in_channels=[32, 64, 128], hid_channels=16, out_channels=8),
 )
 train_dataloader = dict(
     batch_size=2,
@@ -149,8 +151,8 @@ with read_base():
     from mmcrosscl.configs.crosscl.r50_8xb32 import *
 
 model.update(type=CrossCL, queue=dict(length=8))
-model.backbone.update(depth=18, base_channels=4, stem_channels=4)
-model.neck.update(in_channels=[8, 16, 32], hid_channels=16, out_channels=8)
+model.backbone.update(depth=18, base_channels=16, stem_channels=16)
+model.neck.update(in_channels=[32, 64, 128], hid_channels=16, out_channels=8)
 train_pipeline[1].update(scale=64)
 train_dataloader.update(batch_size=2, num_workers=0)
 train_dataloader.dataset.update(

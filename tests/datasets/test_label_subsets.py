@@ -1,5 +1,6 @@
 import json
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -154,7 +155,16 @@ def test_the_command_writes_files_or_one_sentence(tmp_path):
     (tmp_path / 'train.json').write_text(json.dumps(coco([{i % 5} for i in range(100)])))
 
     def run(*arguments):
-        command = ['mmcrosscl', 'subsets', 'train.json', '--out', 'out', *arguments]
+        command = [
+            sys.executable,
+            '-m',
+            'mmcrosscl',
+            'subsets',
+            'train.json',
+            '--out',
+            'out',
+            *arguments,
+        ]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
     done = run('--sizes', '3')

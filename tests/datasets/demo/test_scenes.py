@@ -1,5 +1,6 @@
 import json
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -109,8 +110,9 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path):
 @needs_packages
 @pytest.mark.slow(10)
 def test_the_command_writes_the_dataset(tmp_path):
+    words = ['scenes', tmp_path / 'a', '--unlabeled', '2', '--train', '2', '--test', '1']
     done = subprocess.run(
-        ['mmcrosscl', 'scenes', tmp_path / 'a', '--unlabeled', '2', '--train', '2', '--test', '1'],
+        [sys.executable, '-m', 'mmcrosscl', *words],
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0 and '2 scenes in unlabeled/' in done.stdout
