@@ -29,7 +29,7 @@ from mmcrosscl.detectors import (
     report,
     seconds_per_iteration,
 )
-from mmcrosscl.engine import build_runner, load_config, read_config
+from mmcrosscl.engine import build_runner, load_config, merge_changes, read_config
 from mmcrosscl.errors import EXIT_PREEMPTED, InputError, Preempted, RunError
 from mmcrosscl.launch import launch
 
@@ -118,7 +118,7 @@ def pretrain(
         start = None if weights is None else str(Path(weights).resolve())
         text = config_text(parts, features, folder, images, schedule, terms, start)
         if changes is not None:
-            text = _merged(text, str(changes))
+            text = merge_changes(text, str(changes))
     settings = dict(work_dir=work_dir, options=options, resume=resume, amp=amp)
     arguments = _arguments(**settings)
     with TemporaryDirectory() as temporary:
@@ -141,16 +141,6 @@ def pretrain(
     result = _export(parts, work_dir)
     _print(report(parts, features, name, result))
     return result
-
-
-def _merged(text: str, changes: str) -> str:
-    """Return the text of a config with the settings of a config file merged into it."""
-    with TemporaryDirectory() as temporary:
-        path = Path(temporary, 'config.py')
-        path.write_text(text)
-        cfg = read_config(str(path))
-    cfg.merge_from_dict(read_config(changes).to_dict())
-    return cfg.pretty_text
 
 
 def _schedule(

@@ -9,6 +9,7 @@ import torch
 from hypothesis import settings
 
 from mmcrosscl.datasets.demo import write_demo_photos
+from tests import slurm
 
 ROOT = Path(__file__).parents[1]
 os.chdir(ROOT)
@@ -35,6 +36,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker('gpu'):
                 item.add_marker(skip)
+    if reason := slurm.reason_to_skip():
+        for item in items:
+            if item.get_closest_marker('slurm'):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def _rank(item: pytest.Item) -> tuple[int, int]:

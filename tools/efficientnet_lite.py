@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
-from mmpretrain.models import TIMMBackbone
+import timm
 from torch import Tensor
 
 from mmcrosscl.checkpoints import InputFormat, read_checkpoint, write_checkpoint
@@ -56,9 +56,7 @@ def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         InputError: If a tensor has another shape or another kind of name.
     """
-    backbone = TIMMBackbone(
-        'tf_efficientnet_lite0', features_only=True, out_indices=(1, 2, 3, 4), pretrained=False
-    )
+    backbone = timm.create_model('tf_efficientnet_lite0', features_only=True)
     wanted = backbone.state_dict()
     pairs = list(zip(wanted, state))
     for name, original in pairs:
@@ -68,7 +66,7 @@ def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 f'{original} does not correspond to {name}; install another version of timm or of '
                 f'{PACKAGE}'
             )
-    return {f'backbone.{name}': state[original] for name, original in pairs}
+    return {f'backbone.timm_model.{name}': state[original] for name, original in pairs}
 
 
 if __name__ == '__main__':

@@ -1,16 +1,13 @@
 """Nested, stratified subsets of the labeled images of a COCO file."""
 
-import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from mmcrosscl.checkpoints import atomic_write
 from mmcrosscl.errors import InputError
 
-from .objects import read_coco
+from .objects import read_coco, write_coco
 
 # images that are compared for each place in the order
 CANDIDATES = 16
@@ -97,13 +94,8 @@ def write_label_subsets(
             text = f'{100 * size:g}' if isinstance(size, float) else f'{size}images'
             contents[folder / f'{ann_file.stem}.{fold + 1}@{text}.json'] = subset
     for path, subset in contents.items():
-        atomic_write(path, partial(_write, subset))
+        write_coco(subset, path)
     return list(contents)
-
-
-def _write(contents: dict, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(contents))
 
 
 def _counts(sizes: Sequence[int | float], images: int) -> list[int]:

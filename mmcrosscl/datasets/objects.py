@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.logging import print_log
 
+from mmcrosscl.checkpoints import atomic_write
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import DATASETS
 
@@ -102,7 +103,9 @@ def read_coco(path: str | Path) -> dict:
         isinstance(contents.get(name), list) for name in ('images', 'annotations')
     )
     valid = valid and all(
-        isinstance(image, Mapping) and 'id' in image and isinstance(image.get('file_name'), str)
+        isinstance(image, Mapping)
+        and isinstance(image.get('id'), int | str)
+        and isinstance(image.get('file_name'), str)
         for image in contents['images']
     )
     valid = valid and all(map(_is_annotation, contents['annotations']))
@@ -111,11 +114,34 @@ def read_coco(path: str | Path) -> dict:
             f'{path} is not in COCO format; it needs `images` with id and file_name, and '
             '`annotations` with image_id and bbox [x, y, width, height]'
         )
-    contents['by_id'] = {image['id']: image for image in contents['images']}
+    contents['by_id'] = {}
+    for image in contents['images']:
+        if image['id'] in contents['by_id']:
+            raise InputError(f'{path} has two images with the id {image["id"]}; use unique ids')
+        contents['by_id'][image['id']] = image
     return contents
 
 
-def find_images(ann_file: str | Path) -> Path:
+def write_coco(contents: Mapping, path: str | Path) -> None:
+    """Write a COCO file atomically, and create its folder.
+
+    Args:
+        contents (Mapping): The contents. 'by_id', which :func:`read_coco` adds, is not written.
+        path (str | Path): The file.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    text = json.dumps({key: value for key, value in contents.items() if key != 'by_id'})
+
+    def write(partial: Path) -> None:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text)
+
+    atomic_write(path, write)
+
+
+def find_images(ann_file: str | Path, option: str = '--images') -> Path:
     """Return the folder of the images of a COCO file.
 
     The first image is searched for in these folders: that of the file, ``images`` and a folder
@@ -124,6 +150,7 @@ def find_images(ann_file: str | Path) -> Path:
 
     Args:
         ann_file (str | Path): COCO file.
+        option (str): Option that sets the folder, for the message. Defaults to '--images'.
 
     Raises:
         InputError: If the first image is in none of the folders.
@@ -139,7 +166,7 @@ def find_images(ann_file: str | Path) -> Path:
             return folder
     raise InputError(
         f'{name}, the first image of {ann_file}, is not in {ann_file.parent} or beside it; pass '
-        'the folder of the images with --images'
+        f'the folder of the images with {option}'
     )
 
 

@@ -3,7 +3,7 @@
 # checks that the required packages are installed before the modules below import them
 import mmcrosscl.registry  # noqa: F401
 
-from .config import build_runner, load_config, read_config, set_test_checkpoint
+from .config import build_runner, load_config, merge_changes, read_config, set_test_checkpoint
 from .hooks import (
     MultiScaleHook,
     PretrainedHook,
@@ -45,6 +45,7 @@ __all__ = [
     'TrainingLogHook',
     'build_runner',
     'load_config',
+    'merge_changes',
     'merge_options',
     'read_config',
     'replay',

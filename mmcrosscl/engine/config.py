@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mmengine.config import Config
 from mmengine.hub import get_config
@@ -131,6 +132,25 @@ def build_runner(cfg: Config) -> Runner:
     """
     cfg.setdefault('runner_type', 'mmcrosscl.ResumableRunner')
     return RUNNERS.build(cfg)
+
+
+def merge_changes(text: str, changes: str) -> str:
+    """Return the text of a config with the settings of a config file merged into it.
+
+    Args:
+        text (str): Text of a config.
+        changes (str): Path of a config file, or ``PACKAGE::CONFIG``. A list replaces the list of
+            the same name.
+
+    Raises:
+        InputError: If the file does not exist or cannot be read.
+    """
+    with TemporaryDirectory() as temporary:
+        path = Path(temporary, 'config.py')
+        path.write_text(text)
+        cfg = read_config(str(path))
+    cfg.merge_from_dict(read_config(changes).to_dict())
+    return cfg.pretty_text
 
 
 def read_config(config: str) -> Config:

@@ -18,10 +18,11 @@ from mmcrosscl.detectors import (
     find_detector,
     seconds_per_iteration,
 )
-from mmcrosscl.engine import load_config, read_config
+from mmcrosscl.engine import load_config, merge_changes, read_config
 
+from .arms import Arm
 from .fine_tuning import Labels, fine_tuning_config
-from .plan import FINAL, PRETRAIN, SEARCH
+from .plan import FINAL, PRETRAIN, SEARCH, Job
 from .study import Study
 
 # start of a process, which imports torch and MMDetection and builds the datasets
@@ -29,7 +30,7 @@ START = 15.0
 
 
 def estimate(work_dir: Path, study: Study) -> dict[str, float]:
-    """Time a step of each kind of job, and return the mean seconds of a job by kind.
+    """Time a step of each kind of job, and return the mean seconds of a job by :attr:`Job.group`.
 
     Args:
         work_dir (Path): Folder of the study, with its label files.
@@ -39,9 +40,11 @@ def estimate(work_dir: Path, study: Study) -> dict[str, float]:
         InputError: If the detector cannot be built or pre-trained.
     """
     plan = study.plan
-    seconds = {}
-    if any(arm.terms is not None for arm in plan.arms):
-        seconds[PRETRAIN] = START + study.pretrain_iters * _pretrain_step(study)
+    seconds = {
+        Job(PRETRAIN, arm.name, 0).group: START + study.pretrain_iters * _pretrain_step(study, arm)
+        for arm in plan.arms
+        if arm.terms is not None
+    }
     labels = work_dir.resolve() / 'labels'
     val, test = (
         Labels(str(labels / f'{split}.json'), folder)
@@ -60,19 +63,20 @@ def estimate(work_dir: Path, study: Study) -> dict[str, float]:
     step, image, counts = _detector_step(cfg)
     searches = [job for job in plan.jobs() if job.kind == SEARCH]
     length = sum(job.length for job in searches) / len(searches)
-    training = START + step * study.fine_tune_iters
-    seconds[SEARCH] = START + length * (training - START) + image * counts['val']
+    seconds[SEARCH] = START + length * study.fine_tune_iters * step + image * counts['val']
     # the detector of the first seed is already trained
     share = (study.seeds - 1) / study.seeds
-    seconds[FINAL] = START + share * training + image * counts['test']
+    seconds[FINAL] = START + share * seconds[SEARCH] + image * counts['test']
     return seconds
 
 
-def _pretrain_step(study: Study) -> float:
+def _pretrain_step(study: Study, arm: Arm) -> float:
     parts = find_detector(read_config(study.detector), study.detector, keep_weights=False)
     pool = UnlabeledDataset(data_root=study.unlabeled)
     schedule = Schedule(study.pretrain_iters, study.pretrain_batch, workers=1)
-    text = config_text(parts, dry_run(parts), study.unlabeled, len(pool), schedule)
+    text = config_text(parts, dry_run(parts), study.unlabeled, len(pool), schedule, arm.terms)
+    if arm.changes is not None:
+        text = merge_changes(text, arm.changes)
     with TemporaryDirectory() as temporary:
         path = Path(temporary, 'pretrain.py')
         path.write_text(text)

@@ -37,6 +37,11 @@ class Job:
         parts += [f'x{self.length}'] if self.length > 1 else []
         return '-'.join([*parts, f'seed{self.seed}'])
 
+    @property
+    def group(self) -> str:
+        """Name that this job shares with the jobs that take about as long."""
+        return f'{self.kind} {self.arm}' if self.kind == PRETRAIN else self.kind
+
 
 @dataclass(frozen=True)
 class Plan:

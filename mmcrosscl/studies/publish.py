@@ -183,7 +183,7 @@ def plot_scores(results: Results) -> Figure:
         spread = np.array([[m.value - m.low for m in means], [m.high - m.value for m in means]])
         axes.errorbar(
             # side by side, so that intervals do not hide each other
-            np.array(labels) * 1.02 ** (index - len(results.arms) / 2),
+            np.array(labels) * 1.02 ** (index - (len(results.arms) - 1) / 2),
             values,
             None if np.isnan(spread).any() else spread,
             marker='o',
@@ -191,6 +191,7 @@ def plot_scores(results: Results) -> Figure:
             label=arm,
         )
     axes.set_xscale('log')
+    axes.set_xlim(min(results.study.labels) / 1.5, max(results.study.labels) * 1.5)
     axes.set_xticks(results.study.labels, [f'{count:,}' for count in results.study.labels])
     axes.minorticks_off()
     axes.set_xlabel('labeled images')

@@ -11,7 +11,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 import torch
 
@@ -54,7 +56,8 @@ def run_study(work_dir: str | Path, settings: Mapping[str, object] | None = None
     path = work_dir / 'study.json'
     if settings is not None:
         study, files = create_study(**settings)
-        write_study(study, files, work_dir)
+        with _locked(work_dir):
+            write_study(study, files, work_dir)
     elif path.is_file():
         study = Study.from_json(path.read_text())
     else:
@@ -62,7 +65,8 @@ def run_study(work_dir: str | Path, settings: Mapping[str, object] | None = None
             f'{work_dir} contains no study; pass --detector, --unlabeled, --train, --test, --arms '
             'and --labels'
         )
-    expected = _expect(work_dir, study)
+    with _locked(work_dir):
+        expected = _expect(work_dir, study)
     jobs = list(study.plan.jobs())
     left = remaining_seconds(work_dir, study)
     runner = StudyRunner(work_dir, study)
@@ -78,8 +82,18 @@ def run_study(work_dir: str | Path, settings: Mapping[str, object] | None = None
     try:
         runner.run()
     finally:
-        text = _publish(work_dir, study, expected)
+        with _locked(work_dir):
+            text = _publish(work_dir, study, expected)
     return text
+
+
+@contextlib.contextmanager
+def _locked(work_dir: Path) -> Iterator[None]:
+    """Wait until no other process writes the files of the whole study."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    with (work_dir / 'lock').open('w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _expect(work_dir: Path, study: Study) -> float:
@@ -89,7 +103,7 @@ def _expect(work_dir: Path, study: Study) -> float:
         seconds = estimate(work_dir, study)
         atomic_write(path, lambda path: path.write_text(json.dumps(seconds)))
     seconds = json.loads(path.read_text())
-    return sum(seconds.get(job.kind, 0) for job in study.plan.jobs())
+    return sum(seconds.get(job.group, 0) for job in study.plan.jobs())
 
 
 def _publish(work_dir: Path, study: Study, expected: float) -> str:
@@ -110,8 +124,8 @@ class StudyRunner:
     """Runs the jobs of a study, one at a time on each device.
 
     A job is locked while it runs, so several processes, also on other machines with the same file
-    system, can work on one study. The lock ends with its process. A job that was interrupted is
-    resumed from its last checkpoint.
+    system, can work on one study. The lock ends with the process and its command. A job that was
+    interrupted is resumed from its last checkpoint.
 
     Args:
         work_dir (Path): Folder of the study.
@@ -127,7 +141,6 @@ class StudyRunner:
         self.study = study
         self.jobs = list(study.plan.jobs())
         self.devices = list(devices or visible_devices())
-        self._mine: set[str] = set()
         self._lock = threading.Lock()
         self._children: set[subprocess.Popen] = set()
         self._stopped: int | None = None
@@ -168,17 +181,14 @@ class StudyRunner:
                 done = set(read_results(self.work_dir, self.study))
                 if len(done) == len(self.jobs):
                     return
-                with self._claim(done) as job:
-                    if job is None:
+                with self._claim(done) as claimed:
+                    if claimed is None:
                         time.sleep(POLL)
                         continue
+                    job, lock = claimed
                     self._show(job, done)
-                    run_job(
-                        self.work_dir,
-                        self.study,
-                        job,
-                        lambda words, folder: self._execute(words, folder, device),
-                    )
+                    execute = partial(self._execute, device=device, lock=lock)
+                    run_job(self.work_dir, self.study, job, execute)
         except _Stopped:
             pass
         except BaseException as error:
@@ -186,34 +196,23 @@ class StudyRunner:
             self._end_children(signal.SIGTERM)
 
     @contextlib.contextmanager
-    def _claim(self, done: set[str]) -> Iterator[Job | None]:
-        """Yield a job that no other worker runs, or None."""
+    def _claim(self, done: set[str]) -> Iterator[tuple[Job, TextIO] | None]:
+        """Yield a job that no other worker runs, with its lock file, or None."""
         for job in self.study.plan.ready(done):
-            with self._lock:
-                if job.id in self._mine:
-                    continue
-                folder = job_folder(self.work_dir, job)
-                folder.mkdir(parents=True, exist_ok=True)
-                file = (folder / 'lock').open('w')
+            folder = job_folder(self.work_dir, job)
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / 'lock').open('w') as file:
                 try:
-                    # a lock of POSIX also works between the machines of a cluster
-                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    file.close()
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
                     continue
-                self._mine.add(job.id)
-            try:
                 # another worker may have finished the job since the results were read
                 if job.id not in read_results(self.work_dir, self.study):
-                    yield job
+                    yield job, file
                     return
-            finally:
-                with self._lock:
-                    self._mine.discard(job.id)
-                    file.close()
         yield None
 
-    def _execute(self, words: list[str], folder: Path, device: str | None) -> None:
+    def _execute(self, words: list[str], folder: Path, device: str | None, lock: TextIO) -> None:
         environment = dict(os.environ)
         if device is not None:
             environment['CUDA_VISIBLE_DEVICES'] = device
@@ -222,9 +221,15 @@ class StudyRunner:
             with self._lock:
                 if self._stopped is not None or self._error is not None:
                     raise _Stopped
-                # a group of its own: the signals of a terminal reach only this process
                 child = subprocess.Popen(
-                    command, stdout=log, stderr=log, env=environment, start_new_session=True
+                    command,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    # a group of its own: the signals of a terminal reach only this process
+                    start_new_session=True,
+                    # if this process is killed, the job stays locked until its command ends
+                    pass_fds=[lock.fileno()],
                 )
                 self._children.add(child)
             status = child.wait()
@@ -275,15 +280,17 @@ def visible_devices() -> list[str | None]:
 
 
 def remaining_seconds(work_dir: Path, study: Study) -> float:
-    """Return the time that the jobs that are not done take, as the done jobs of their kind did."""
+    """Return the time that the jobs that are not done take, as the done jobs of their group did."""
     results = read_results(work_dir, study)
+    jobs = list(study.plan.jobs())
     seconds: dict[str, list[float]] = {}
-    for result in results.values():
-        seconds.setdefault(result['kind'], []).append(result['seconds'])
+    for job in jobs:
+        if job.id in results:
+            seconds.setdefault(job.group, []).append(results[job.id]['seconds'])
     path = work_dir / ESTIMATE
     means = json.loads(path.read_text()) if path.is_file() else {}
-    means.update({kind: sum(times) / len(times) for kind, times in seconds.items()})
-    return sum(means.get(job.kind, 0) for job in study.plan.jobs() if job.id not in results)
+    means.update({group: sum(times) / len(times) for group, times in seconds.items()})
+    return sum(means.get(job.group, 0) for job in jobs if job.id not in results)
 
 
 def _last_line(log: Path) -> str:

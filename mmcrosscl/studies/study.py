@@ -4,11 +4,10 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 from mmcrosscl.checkpoints import atomic_write
-from mmcrosscl.datasets import UnlabeledDataset, find_images, label_subsets, read_coco
+from mmcrosscl.datasets import UnlabeledDataset, find_images, label_subsets, read_coco, write_coco
 from mmcrosscl.detectors import default_iterations
 from mmcrosscl.engine import read_config
 from mmcrosscl.errors import InputError
@@ -137,8 +136,11 @@ def create_study(
         raise InputError(f'the arms are {", ".join(names)}; use each name only once')
     cfg = read_config(detector)
     train_folder, test_folder = (
-        find_images(path) if folder is None else Path(folder)
-        for path, folder in ((train, train_images), (test, test_images))
+        find_images(path, option) if folder is None else Path(folder)
+        for path, folder, option in (
+            (train, train_images, '--train-images'),
+            (test, test_images, '--test-images'),
+        )
     )
     training, testing = read_coco(train), read_coco(test)
     classes = _classes(training, train)
@@ -157,7 +159,7 @@ def create_study(
     labeled = label_subsets(training, [available], fold=0)[available]
     chosen = {image['id'] for image in labeled['images']}
     validation = _without(training, chosen)
-    files = {'val': validation, 'test': {k: v for k, v in testing.items() if k != 'by_id'}}
+    files = {'val': validation, 'test': testing}
     for seed in range(seeds):
         for count, subset in label_subsets(labeled, counts, fold=seed).items():
             files[f'train.{seed}@{count}'] = subset
@@ -196,9 +198,8 @@ def write_study(study: Study, files: Mapping[str, dict], work_dir: Path) -> None
             f'{work_dir} contains a study with other settings; set another --work-dir, or pass '
             'only --work-dir to resume that study'
         )
-    (work_dir / 'labels').mkdir(parents=True, exist_ok=True)
     for name, contents in files.items():
-        atomic_write(work_dir / f'labels/{name}.json', partial(_dump, contents))
+        write_coco(contents, work_dir / f'labels/{name}.json')
     atomic_write(path, lambda path: path.write_text(study.to_json()))
 
 
@@ -227,11 +228,7 @@ def _check_leaks(test: list[str], training: list[str]) -> None:
 
 def _without(coco: dict, images: set) -> dict:
     """Return a COCO file without some images."""
-    kept = {key: value for key, value in coco.items() if key != 'by_id'}
+    kept = dict(coco)
     kept['images'] = [image for image in coco['images'] if image['id'] not in images]
     kept['annotations'] = [a for a in coco['annotations'] if a['image_id'] not in images]
     return kept
-
-
-def _dump(contents: dict, path: Path) -> None:
-    path.write_text(json.dumps(contents))

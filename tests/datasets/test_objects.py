@@ -103,3 +103,10 @@ def test_images_that_are_nowhere_are_named(tmp_path):
     )
     with pytest.raises(InputError, match=r'a\.jpg, the first image .* --images'):
         find_images(tmp_path / 'val.json')
+
+
+def test_images_with_the_same_id_are_refused(tmp_path):
+    images = [dict(id=1, file_name='a.jpg'), dict(id=1, file_name='b.jpg')]
+    (tmp_path / 'val.json').write_text(json.dumps(dict(images=images, annotations=[])))
+    with pytest.raises(InputError, match='two images with the id 1'):
+        find_images(tmp_path / 'val.json')

@@ -20,7 +20,7 @@ def ids(coco: dict) -> set:
     return {image['id'] for image in coco['images']}
 
 
-def test_the_validation_part_is_in_no_subset(settings):
+def test_the_validation_part_is_in_no_subset(settings, tmp_path):
     study, files = create_study(**{**settings, 'labels': [8, 0.5], 'seeds': 3})
     # a fifth of 40 images is for validation, and 50 % are half of the others
     assert study.labels == (8, 16) and len(files['val']['images']) == 8
@@ -29,7 +29,9 @@ def test_the_validation_part_is_in_no_subset(settings):
         assert small < large and not large & ids(files['val'])
         assert (len(small), len(large)) == (8, 16)
     assert ids(files['train.0@8']) != ids(files['train.1@8'])
-    assert json.loads(Path(settings['test']).read_text()) == files['test']
+    write_study(study, files, tmp_path)
+    written = json.loads((tmp_path / 'labels/test.json').read_text())
+    assert written == json.loads(Path(settings['test']).read_text())
 
 
 def test_a_study_is_read_as_it_was_written(settings, tmp_path):
