@@ -55,7 +55,7 @@ def compare(
             f'--count is {images} and --view-size is {view_size}; set at least 2 images and views '
             'of at least 1 pixel'
         )
-    named = _named(checkpoints)
+    named = named_checkpoints(checkpoints)
     comparison, encoders = compare_checkpoints(
         named, data, image_folder, config, images, view_size, trust
     )
@@ -76,8 +76,15 @@ def compare(
     return f'{text}\n\nresults  {results}\nmaps     {maps}'
 
 
-def _named(checkpoints: Sequence[str]) -> dict[str, str | None]:
-    """Return the path of each checkpoint by a short name; None for an untrained model."""
+def named_checkpoints(checkpoints: Sequence[str]) -> dict[str, str | None]:
+    """Return the path of each checkpoint by a short name; None for an untrained model.
+
+    Args:
+        checkpoints (Sequence[str]): Checkpoint files, ``NAME=FILE`` to name one, or ``untrained``.
+
+    Raises:
+        InputError: If two checkpoints have the same name.
+    """
     named: dict[str, str | None] = {}
     for text in checkpoints:
         name, separator, path = text.partition('=')

@@ -97,7 +97,16 @@ def test_the_examples_of_the_similarity_are_configs(tmp_path):
         assert VISBACKENDS.get(backend.type) is not None
 
 
-def test_the_example_of_a_study_changes_a_pre_training_config(tmp_path):
+def test_the_settings_of_the_evidence_change_a_pre_training_config():
+    (block,) = blocks('docs/evidence.md')
+    cfg = Config.fromfile('configs/crosscl/r50_8xb32_folder.py')
+    cfg.merge_from_dict(Config.fromstring(block, '.py').to_dict())
+    pipeline = [TRANSFORMS.build(step) for step in cfg.train_dataloader.dataset.pipeline]
+    assert cfg.model.momentum == 0.01 and pipeline[1].scale == 128
+    assert pipeline[2].sigma_range == (0.1, 1.0) and cfg.param_scheduler[1].end == 300
+
+
+def test_the_example_of_a_study_changes_a_pre_training_config():
     (block,) = blocks('docs/study.md')
     cfg = Config.fromfile('configs/crosscl/r50_8xb32_folder.py')
     cfg.merge_from_dict(Config.fromstring(block, '.py').to_dict())

@@ -33,6 +33,7 @@ VERBS = (
     'train',
     'test',
     'similarity',
+    'probe',
     'report',
     'convert',
     'plot',

@@ -15,6 +15,8 @@ NOISE = re.compile(
     r'|Loading and preparing results\.\.\.$|Running per image evaluation\.\.\.$'
     r'|Evaluate annotation type \*\w+\*$|Accumulating evaluation results\.\.\.$'
     r'|D(?:one|ONE) \(t=[\d.]+s\)\.?$'
+    # mmpretrain's backbones of timm
+    r'|[\d/]+ [\d:]+ - mmengine - INFO - backbone out_\w+: '
 )
 
 

@@ -1,4 +1,4 @@
-"""A dataset of the images of a COCO file with the boxes of their objects."""
+"""A dataset of the images of a COCO file with the boxes and classes of their objects."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ from .unlabeled import UnlabeledDataset
 class ObjectDataset(UnlabeledDataset):
     """A dataset of the labeled images of a COCO file, with the boxes of their objects.
 
-    Classes are not read. Crowds and images without boxes are omitted. Boxes are clipped to their
+    Crowds and images without boxes are omitted. Boxes are clipped to their
     image, and a box that lies outside of its image is omitted with a warning. Unreadable images are
     replaced, as by :class:`UnlabeledDataset`.
 
@@ -38,12 +38,14 @@ class ObjectDataset(UnlabeledDataset):
         super().__init__(data_root=data_root, data_prefix=data_prefix, ann_file=ann_file, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Return a dict with ``img_path`` and ``boxes``, (R, 4) float64, per image.
+        """Return a dict with ``img_path``, ``boxes``, (R, 4) float64, and ``labels`` per image.
 
-        Boxes are x0, y0, x1, y1 in pixels of the image.
+        Boxes are x0, y0, x1, y1 in pixels of the image. Labels are the category ids of the R boxes,
+        which are None if the file has none.
         """
         images = read_coco(self.ann_file)
         boxes: dict[object, list[list[float]]] = {}
+        labels: dict[object, list] = {}
         outside = []
         for annotation in images['annotations']:
             if annotation.get('iscrowd'):
@@ -57,6 +59,7 @@ class ObjectDataset(UnlabeledDataset):
             box = [max(x, 0), max(y, 0), min(x + width, right), min(y + height, bottom)]
             if box[0] < box[2] and box[1] < box[3]:
                 boxes.setdefault(annotation['image_id'], []).append(box)
+                labels.setdefault(annotation['image_id'], []).append(annotation.get('category_id'))
             else:
                 outside.append((annotation.get('id'), image['file_name']))
         if outside:
@@ -76,6 +79,7 @@ class ObjectDataset(UnlabeledDataset):
             dict(
                 img_path=str(Path(self.img_prefix, images['by_id'][number]['file_name'])),
                 boxes=np.array(found, dtype=np.float64),
+                labels=labels[number],
             )
             for number, found in boxes.items()
         ]

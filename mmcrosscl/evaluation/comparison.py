@@ -23,7 +23,7 @@ from mmcrosscl.progress import track
 from mmcrosscl.registry import TRANSFORMS
 from mmcrosscl.structures import REGION_FIELDS
 
-from .encoder import Encoder, load_encoder, untrained_encoder
+from .encoder import Encoder, load_encoders
 from .metric import LevelPair, compare_levels, join_images, pool_views
 from .similarity import Estimate, linear_cka
 
@@ -119,8 +119,7 @@ def compare_checkpoints(
     100 % of its area, so that most objects lie within both views.
 
     Args:
-        checkpoints (Mapping[str, str | None]): Path of each checkpoint by name. None is an
-            untrained model of the first checkpoint that has a path, or of ``config``.
+        checkpoints (Mapping[str, str | None]): See :func:`load_encoders`.
         data (str | Path): COCO file or folder of images.
         image_folder (str | Path, optional): Folder of the images of the COCO file. Defaults to None
             (searched near the file; see :func:`find_images`).
@@ -136,15 +135,7 @@ def compare_checkpoints(
         InputError: If a checkpoint or the data cannot be read, or fewer than two images have a
             region in both views.
     """
-    paths = [path for path in checkpoints.values() if path is not None]
-    if not paths and config is None:
-        raise InputError('an untrained model needs a config; pass a checkpoint or --config')
-    encoders = {
-        name: untrained_encoder(next(iter(paths), config), config, trust)
-        if path is None
-        else load_encoder(path, config, trust)
-        for name, path in checkpoints.items()
-    }
+    encoders = load_encoders(checkpoints, config, trust)
     loader = _loader(data, image_folder, images, view_size)
     found = _encode(loader, encoders, view_size)
     measured = tuple(_measure(name, path, *found[name]) for (name, path) in checkpoints.items())

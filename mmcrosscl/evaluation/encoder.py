@@ -83,6 +83,31 @@ def _by_stride(letter: str, maps: Tensor | Sequence[Tensor], size: int) -> dict[
     return named
 
 
+def load_encoders(
+    checkpoints: Mapping[str, str | None], config: str | None = None, trust: bool = False
+) -> dict[str, Encoder]:
+    """Load the backbone and the neck of several checkpoints.
+
+    Args:
+        checkpoints (Mapping[str, str | None]): Path of each checkpoint by name. None is an
+            untrained model of the first checkpoint that has a path, or of ``config``.
+        config (str, optional): Config of the models, for checkpoints that do not contain one.
+        trust (bool): Unpickle all objects in the checkpoints. Defaults to False.
+
+    Raises:
+        InputError: If a checkpoint cannot be read, or an untrained model has no config.
+    """
+    paths = [path for path in checkpoints.values() if path is not None]
+    if not paths and config is None:
+        raise InputError('an untrained model needs a config; pass a checkpoint or --config')
+    return {
+        name: untrained_encoder(next(iter(paths), config), config, trust)
+        if path is None
+        else load_encoder(path, config, trust)
+        for name, path in checkpoints.items()
+    }
+
+
 def load_encoder(path: str | Path, config: str | None = None, trust: bool = False) -> Encoder:
     """Load the backbone and the neck of a checkpoint.
 
