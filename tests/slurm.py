@@ -5,7 +5,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,8 +27,8 @@ SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd_%n.log
 ReturnToService=2
 MpiDefault=none
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port=17001 CPUs=2 RealMemory=8000
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port=17002 CPUs=2 RealMemory=8000
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port=17001 CPUs=2 RealMemory=1000
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port=17002 CPUs=2 RealMemory=1000
 PartitionName=cpu Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 """
 PROGRAMS = ('slurmctld', 'slurmd', 'munged', 'sbatch')
@@ -55,21 +55,34 @@ def slurm_cluster(folder: Path) -> Iterator[None]:
         for words in daemons
     ]
     try:
-        wait_until(lambda: slurm('sinfo', '-h', '-t', 'idle', '-o', '%D').strip() == '2')
+        wait_until(nodes_are_idle)
         yield
     finally:
         subprocess.run(['scancel', '--full', '--signal=KILL', '--user=root'], check=False)
         for process in reversed(processes):
             process.terminate()
-            process.wait()
+            process.wait(60)
         os.environ.pop('SLURM_CONF')
         if before is not None:
             os.environ['SLURM_CONF'] = before
 
 
+def nodes_are_idle() -> bool:
+    """Return whether both nodes can run jobs."""
+    # sinfo fails until the controller listens
+    words = ['sinfo', '-h', '-t', 'idle', '-o', '%D']
+    return subprocess.run(words, capture_output=True, text=True).stdout.strip() == '2'
+
+
 def start_munge() -> None:
     """Start the daemon that authenticates Slurm's messages, unless it runs."""
     if subprocess.run(['munge', '-n'], stdin=subprocess.DEVNULL, capture_output=True).returncode:
+        key = Path('/etc/munge/munge.key')
+        if not key.exists():
+            key.parent.mkdir(parents=True, exist_ok=True)
+            key.write_bytes(os.urandom(1024))
+            shutil.chown(key, 'munge', 'munge')
+            key.chmod(0o400)
         for path in ('/run/munge', '/etc/munge', '/var/lib/munge', '/var/log/munge'):
             Path(path).mkdir(parents=True, exist_ok=True)
             shutil.chown(path, 'munge', 'munge')
@@ -81,7 +94,7 @@ def slurm(*words: object) -> str:
     return subprocess.run([*map(str, words)], check=True, capture_output=True, text=True).stdout
 
 
-def wait_until(done, seconds: float = 60) -> None:
+def wait_until(done: Callable[[], object], seconds: float = 60) -> None:
     """Wait until a function returns a true value."""
     deadline = time.monotonic() + seconds
     while not done():

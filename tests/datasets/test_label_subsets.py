@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -148,29 +146,3 @@ def test_a_folder_that_cannot_be_created_is_named(tmp_path):
     with pytest.raises(InputError, match='cannot write .*out/train.1@10images.json'):
         write_label_subsets(tmp_path / 'train.json', [10], 1, tmp_path / 'out')
     assert (tmp_path / 'out').read_text() == 'a file'
-
-
-@pytest.mark.slow(30)
-def test_the_command_writes_files_or_one_sentence(tmp_path):
-    (tmp_path / 'train.json').write_text(json.dumps(coco([{i % 5} for i in range(100)])))
-
-    def run(*arguments):
-        command = [
-            sys.executable,
-            '-m',
-            'mmcrosscl',
-            'subsets',
-            'train.json',
-            '--out',
-            'out',
-            *arguments,
-        ]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-
-    done = run('--sizes', '3')
-    assert done.returncode == 1 and done.stdout == ''
-    assert done.stderr.startswith('error: the subset of 3 images has no box of the class')
-    assert len(done.stderr.splitlines()) == 1
-    done = run('--sizes', '10', '50%', '--folds', '2')
-    assert done.returncode == 0 and len(done.stdout.splitlines()) == 4
-    assert len(json.loads((tmp_path / 'out/train.2@50.json').read_text())['images']) == 50

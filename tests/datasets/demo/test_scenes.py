@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -105,19 +103,6 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path):
     with pytest.raises(InputError, match='Debian package tuxpaint-stamps-default.*apt-get install'):
         write_scenes(tmp_path / 'scenes')
     assert not (tmp_path / 'scenes').exists()
-
-
-@needs_packages
-@pytest.mark.slow(10)
-def test_the_command_writes_the_dataset(tmp_path):
-    words = ['scenes', tmp_path / 'a', '--unlabeled', '2', '--train', '2', '--test', '1']
-    done = subprocess.run(
-        [sys.executable, '-m', 'mmcrosscl', *words],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0 and '2 scenes in unlabeled/' in done.stdout
-    assert done.stderr == ''
-    assert len(list((tmp_path / 'a').rglob('*.jpg'))) == 5
 
 
 @needs_packages
