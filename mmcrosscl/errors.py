@@ -79,4 +79,7 @@ class Preempted(SystemExit):
 
 def sentence(error: Exception) -> str:
     """Return the message of an error, without the traceback that a worker process adds."""
-    return re.sub(r'^[\w.]+Error: ', '', str(error).rstrip().splitlines()[-1])
+    text = str(error).rstrip()
+    if 'Traceback (most recent call last)' in text:
+        text = text.splitlines()[-1]
+    return re.sub(r'^[\w.]+Error: ', '', text)

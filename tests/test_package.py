@@ -107,6 +107,8 @@ def test_other_projects_resolve_components_without_an_import(scope):
 
 def test_sentence_returns_the_message_without_the_worker_traceback():
     assert sentence(InputError('x is 3; it must be 4')) == 'x is 3; it must be 4'
+    # a message with a list
+    assert sentence(InputError('1 image is wrong:\n  a.jpg')) == '1 image is wrong:\n  a.jpg'
     broken = BrokenImageError('a.jpg', 'OSError: image file is truncated')
     assert sentence(broken) == 'cannot read image a.jpg: OSError: image file is truncated'
     wrapped = InputError(

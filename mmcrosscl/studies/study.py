@@ -220,9 +220,10 @@ def _check_leaks(test: list[str], training: list[str]) -> None:
     if shared := shared_images(test, training):
         lines = '\n'.join(f'  {a}  =  {b}' for a, b in shared[:SHOWN])
         more = f'\n  and {len(shared) - SHOWN} more' if len(shared) > SHOWN else ''
+        found = '1 test image is' if len(shared) == 1 else f'{len(shared)} test images are'
         raise InputError(
-            f'{len(shared)} test images are also among the training images; remove them from one '
-            f'of both:\n{lines}{more}'
+            f'{found} also among the training images; remove them from one of the two:\n'
+            f'{lines}{more}'
         )
 
 

@@ -58,7 +58,7 @@ def test_a_test_image_among_the_training_images_is_refused(tmp_path, place):
     with pytest.raises(InputError) as error:
         create_study(**settings)
     message = str(error.value)
-    assert message.startswith('1 test images are also among the training images')
+    assert message.startswith('1 test image is also among the training images')
     assert f'{tmp_path}/objects/val/0001.jpg  =  {copied}' in message
 
 
