@@ -1,6 +1,7 @@
 """The arms of a study: what a detector starts from."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ RANDOM = 'random'
 # stands for the weights that the detector's own config loads
 OWN = 'own'
 PRETRAINED = re.compile(
-    r'(?P<terms>global|within|crosscl)(?:@(?P<changes>[^+]+))?(?:\+weights(?:=(?P<weights>.+))?)?'
+    r'(?P<terms>global|within|crosscl)(?:@(?P<changes>.+?))?(?:\+weights(?:=(?P<weights>.+))?)?'
 )
 WEIGHTS = re.compile(r'weights(?:=(?P<weights>.+))?')
 
@@ -20,7 +21,6 @@ class Arm:
     """An arm of a study.
 
     Attributes:
-        name: Name in tables.
         terms: Loss terms of the pre-training, see :func:`mmcrosscl.pretrain`; None for an arm
             without pre-training.
         weights: Checkpoint that the pre-training, or without it the detector, starts from. 'own' is
@@ -28,7 +28,6 @@ class Arm:
         changes: Config file with settings that change the pre-training.
     """
 
-    name: str
     terms: str | None = None
     weights: str | None = None
     changes: str | None = None
@@ -37,6 +36,27 @@ class Arm:
     def is_random(self) -> bool:
         """Whether the detector starts from random weights."""
         return self.terms is None and self.weights is None
+
+    @property
+    def name(self) -> str:
+        """Name in tables, with the stems of the files."""
+        return self._text(lambda path: Path(path).stem)
+
+    @property
+    def text(self) -> str:
+        """The word of `--arms` for this arm, with the paths of the files."""
+        return self._text(str)
+
+    def _text(self, form: Callable[[str], str]) -> str:
+        if self.is_random:
+            return RANDOM
+        weights = None
+        if self.weights is not None:
+            weights = 'weights' + ('' if self.weights == OWN else f'={form(self.weights)}')
+        if self.terms is None:
+            return weights
+        changes = '' if self.changes is None else f'@{form(self.changes)}'
+        return self.terms + changes + ('' if weights is None else f'+{weights}')
 
 
 def parse_arm(text: str) -> Arm:
@@ -50,12 +70,12 @@ def parse_arm(text: str) -> Arm:
       :func:`mmcrosscl.pretrain`.
 
     Raises:
-        InputError: If the text is none of these, or a file does not exist.
+        InputError: If the text is none of these. Files need not exist; see :func:`check_files`.
     """
     if text == RANDOM:
-        return Arm(RANDOM)
+        return Arm()
     if match := WEIGHTS.fullmatch(text):
-        return Arm(_name(text), weights=_weights(match['weights']))
+        return Arm(weights=_weights(match['weights']))
     if (match := PRETRAINED.fullmatch(text)) is None:
         raise InputError(
             f'arm {text} is unknown; expected random, weights, weights=FILE, or one of global, '
@@ -64,21 +84,21 @@ def parse_arm(text: str) -> Arm:
         )
     starts = '+weights' in text
     if (changes := match['changes']) is not None:
-        changes = _existing(changes)
+        changes = str(Path(changes).resolve())
     weights = _weights(match['weights']) if starts else None
-    return Arm(_name(text), match['terms'], weights, changes)
+    return Arm(match['terms'], weights, changes)
 
 
 def _weights(path: str | None) -> str:
-    return OWN if path is None else _existing(path)
+    return OWN if path is None else str(Path(path).resolve())
 
 
-def _existing(path: str) -> str:
-    if not Path(path).is_file():
-        raise InputError(f'{path} does not exist; name a file in --arms')
-    return str(Path(path).resolve())
+def check_files(arm: Arm) -> None:
+    """Raise an error if a file of an arm does not exist.
 
-
-def _name(text: str) -> str:
-    """Return the text with the stems of its files."""
-    return re.sub(r'(?<=[=@])[^+@]+', lambda path: Path(path.group()).stem, text)
+    Raises:
+        InputError: If the checkpoint or the config does not exist.
+    """
+    for path in (arm.weights, arm.changes):
+        if path not in (None, OWN) and not Path(path).is_file():
+            raise InputError(f'{path} does not exist; name a file in --arms')

@@ -12,7 +12,7 @@ from mmcrosscl.detectors import default_iterations
 from mmcrosscl.engine import read_config
 from mmcrosscl.errors import InputError
 
-from .arms import parse_arm
+from .arms import check_files, parse_arm
 from .fine_tuning import learning_rate
 from .leaks import shared_images
 from .plan import Plan
@@ -131,6 +131,8 @@ def create_study(
             training images.
     """
     parsed = [parse_arm(arm) for arm in arms]
+    for arm in parsed:
+        check_files(arm)
     names = [arm.name for arm in parsed]
     if len(set(names)) < len(names):
         raise InputError(f'the arms are {", ".join(names)}; use each name only once')
@@ -173,7 +175,7 @@ def create_study(
         train_images=str(train_folder.resolve()),
         test=str(Path(test).resolve()),
         test_images=str(test_folder.resolve()),
-        arms=tuple(arms),
+        arms=tuple(arm.text for arm in parsed),
         labels=counts,
         seeds=seeds,
         rates=tuple(rates or (factor * rate for factor in FACTORS)),

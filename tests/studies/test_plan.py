@@ -4,7 +4,7 @@ from mmcrosscl.studies import Arm, Job, Plan
 from mmcrosscl.studies.plan import FINAL, PRETRAIN, SEARCH, best_search
 
 PLAN = Plan(
-    arms=(Arm('random'), Arm('crosscl', 'crosscl'), Arm('weights', weights='own')),
+    arms=(Arm(), Arm('crosscl'), Arm(weights='own')),
     labels=(50, 200),
     seeds=3,
     rates=(0.1, 0.2),

@@ -64,9 +64,9 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp('results')
     study = dict(
         detector='<script>alert(1)</script>.py', unlabeled='u', train='t', train_images='t',
-        test='e', test_images='e', arms=['random', 'crosscl'], labels=[50, 200], seeds=3,
-        rates=[0.1, 0.2, 0.4], pretrain_iters=10, pretrain_batch=4, fine_tune_iters=5,
-        fine_tune_batch=2, classes=['cat'],
+        test='e', test_images='e', arms=['random', 'crosscl', 'weights=/gone/a.pth'],
+        labels=[50, 200], seeds=3, rates=[0.1, 0.2, 0.4], pretrain_iters=10, pretrain_batch=4,
+        fine_tune_iters=5, fine_tune_batch=2, classes=['cat'],
     )  # fmt: skip
     jobs = [
         dict(kind='final', arm=arm, seed=seed, labels=labels, rate=rate, length=1, seconds=60,

@@ -79,6 +79,7 @@ def empty_classes(settings):
         (dict(unlabeled='absent'), 'absent'),
         (dict(train='absent.json'), r'absent\.json does not exist'),
         (dict(detector='absent.py'), r'absent\.py does not exist'),
+        (dict(arms=['weights=absent.pth']), r'absent\.pth does not exist'),
         (empty_classes, 'has the class zebra, which .* lacks'),
     ],
 )
