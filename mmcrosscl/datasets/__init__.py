@@ -6,7 +6,7 @@ from mmcrosscl.structures import SeededIndex
 
 from .collate import collate_views
 from .label_subsets import label_subsets, write_label_subsets
-from .objects import ObjectDataset, find_images, read_coco, write_coco
+from .objects import ObjectDataset, find_images, read_coco, select_images, write_coco
 from .samplers import SeededInfiniteSampler, SeededSampler
 from .unlabeled import UnlabeledDataset
 
@@ -20,6 +20,7 @@ __all__ = [
     'find_images',
     'label_subsets',
     'read_coco',
+    'select_images',
     'write_coco',
     'write_label_subsets',
 ]

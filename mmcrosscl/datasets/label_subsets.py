@@ -7,7 +7,7 @@ import numpy as np
 
 from mmcrosscl.errors import InputError
 
-from .objects import read_coco, write_coco
+from .objects import read_coco, select_images, write_coco
 
 # images that are compared for each place in the order
 CANDIDATES = 16
@@ -55,11 +55,7 @@ def label_subsets(
                 f'least {len(set().union(*classes) - {None})} images, one per class'
             )
         ids = {images[index]['id'] for index in chosen}
-        subsets[size] = {
-            **{key: value for key, value in coco.items() if key != 'by_id'},
-            'images': [images[index] for index in chosen],
-            'annotations': [a for a in coco['annotations'] if a['image_id'] in ids],
-        }
+        subsets[size] = select_images(coco, ids)
     return subsets
 
 

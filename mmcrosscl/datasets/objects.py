@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,9 @@ from .unlabeled import UnlabeledDataset
 class ObjectDataset(UnlabeledDataset):
     """A dataset of the labeled images of a COCO file, with the boxes of their objects.
 
-    Crowds and images without boxes are omitted. Boxes are clipped to their
-    image, and a box that lies outside of its image is omitted with a warning. Unreadable images are
-    replaced, as by :class:`UnlabeledDataset`.
+    Crowds and images without boxes are omitted. Boxes are clipped to their image, and a box that
+    lies outside of its image is omitted with a warning. Unreadable images are replaced, as by
+    :class:`UnlabeledDataset`.
 
     Args:
         ann_file (str): COCO file, relative to ``data_root``.
@@ -124,6 +124,20 @@ def read_coco(path: str | Path) -> dict:
             raise InputError(f'{path} has two images with the id {image["id"]}; use unique ids')
         contents['by_id'][image['id']] = image
     return contents
+
+
+def select_images(coco: Mapping, ids: Collection) -> dict:
+    """Return the contents of a COCO file with only some images and their annotations.
+
+    Args:
+        coco (Mapping): Contents of a COCO file. 'by_id', which :func:`read_coco` adds, is dropped.
+        ids (Collection): Ids of the images to keep.
+    """
+    return {
+        **{key: value for key, value in coco.items() if key != 'by_id'},
+        'images': [image for image in coco['images'] if image['id'] in ids],
+        'annotations': [a for a in coco['annotations'] if a['image_id'] in ids],
+    }
 
 
 def write_coco(contents: Mapping, path: str | Path) -> None:

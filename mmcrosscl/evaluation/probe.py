@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmcrosscl.datasets import ObjectDataset, find_images, label_subsets, read_coco, write_coco
+from mmcrosscl.datasets import (
+    ObjectDataset,
+    find_images,
+    label_subsets,
+    read_coco,
+    select_images,
+    write_coco,
+)
 from mmcrosscl.datasets.transforms import decode_image, resized_crop
 from mmcrosscl.errors import InputError
 from mmcrosscl.progress import track
@@ -113,7 +120,8 @@ def probe_checkpoints(
     encoders = load_encoders(checkpoints, config, trust)
     with TemporaryDirectory() as temporary:
         used = Path(temporary, 'train.json')
-        write_coco(_union(coco, subsets), used)
+        ids = {image['id'] for subset in _flat(subsets) for image in subset['images']}
+        write_coco(select_images(coco, ids), used)
         training, testing = (
             ObjectDataset(str(Path(path).resolve()), data_prefix=folder)
             for path, folder in zip((used, test), folders)
@@ -218,15 +226,6 @@ def _view(info: Mapping, view_size: int) -> tuple[Tensor, Tensor]:
     scale = np.tile([view_size / width, view_size / height], 2)
     boxes = torch.from_numpy((info['boxes'] * scale).astype(np.float32))
     return torch.from_numpy(view).permute(2, 0, 1), boxes
-
-
-def _union(coco: Mapping, subsets: Sequence[Mapping]) -> dict:
-    ids = {image['id'] for subset in _flat(subsets) for image in subset['images']}
-    return {
-        **coco,
-        'images': [image for image in coco['images'] if image['id'] in ids],
-        'annotations': [a for a in coco['annotations'] if a['image_id'] in ids],
-    }
 
 
 def _flat(subsets: Sequence[Mapping]) -> list[Mapping]:

@@ -1,6 +1,7 @@
 """Expected duration of a study, from timed steps on this machine."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -40,10 +41,10 @@ def estimate(work_dir: Path, study: Study) -> dict[str, float]:
         InputError: If the detector cannot be built or pre-trained.
     """
     plan = study.plan
+    steps = _pretrain_steps(study, [arm for arm in plan.arms if arm.terms is not None])
     seconds = {
-        Job(PRETRAIN, arm.name, 0).group: START + study.pretrain_iters * _pretrain_step(study, arm)
-        for arm in plan.arms
-        if arm.terms is not None
+        Job(PRETRAIN, name, 0).group: START + study.pretrain_iters * step
+        for name, step in steps.items()
     }
     labels = work_dir.resolve() / 'labels'
     val, test = (
@@ -70,18 +71,25 @@ def estimate(work_dir: Path, study: Study) -> dict[str, float]:
     return seconds
 
 
-def _pretrain_step(study: Study, arm: Arm) -> float:
+def _pretrain_steps(study: Study, arms: Sequence[Arm]) -> dict[str, float]:
+    """Return the seconds of a pre-training step by name of the arm."""
+    if not arms:
+        return {}
     parts = find_detector(read_config(study.detector), study.detector, keep_weights=False)
+    features = dry_run(parts)
     pool = UnlabeledDataset(data_root=study.unlabeled)
     schedule = Schedule(study.pretrain_iters, study.pretrain_batch, workers=1)
-    text = config_text(parts, dry_run(parts), study.unlabeled, len(pool), schedule, arm.terms)
-    if arm.changes is not None:
-        text = merge_changes(text, arm.changes)
-    with TemporaryDirectory() as temporary:
-        path = Path(temporary, 'pretrain.py')
-        path.write_text(text)
-        cfg = load_config(path, work_dir=temporary)
-    return seconds_per_iteration(cfg, pool)
+    steps = {}
+    for arm in arms:
+        text = config_text(parts, features, study.unlabeled, len(pool), schedule, arm.terms)
+        if arm.changes is not None:
+            text = merge_changes(text, arm.changes)
+        with TemporaryDirectory() as temporary:
+            path = Path(temporary, 'pretrain.py')
+            path.write_text(text)
+            cfg = load_config(path, work_dir=temporary)
+        steps[arm.name] = seconds_per_iteration(cfg, pool)
+    return steps
 
 
 def _detector_step(cfg: Config) -> tuple[float, float, dict[str, int]]:

@@ -7,7 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mmcrosscl.checkpoints import atomic_write
-from mmcrosscl.datasets import UnlabeledDataset, find_images, label_subsets, read_coco, write_coco
+from mmcrosscl.datasets import (
+    UnlabeledDataset,
+    find_images,
+    label_subsets,
+    read_coco,
+    select_images,
+    write_coco,
+)
 from mmcrosscl.detectors import default_iterations
 from mmcrosscl.engine import read_config
 from mmcrosscl.errors import InputError
@@ -160,7 +167,7 @@ def create_study(
     counts = tuple(round(size * available) if isinstance(size, float) else size for size in labels)
     labeled = label_subsets(training, [available], fold=0)[available]
     chosen = {image['id'] for image in labeled['images']}
-    validation = _without(training, chosen)
+    validation = select_images(training, training['by_id'].keys() - chosen)
     files = {'val': validation, 'test': testing}
     for seed in range(seeds):
         for count, subset in label_subsets(labeled, counts, fold=seed).items():
@@ -227,11 +234,3 @@ def _check_leaks(test: list[str], training: list[str]) -> None:
             f'{found} also among the training images; remove them from one of the two:\n'
             f'{lines}{more}'
         )
-
-
-def _without(coco: dict, images: set) -> dict:
-    """Return a COCO file without some images."""
-    kept = dict(coco)
-    kept['images'] = [image for image in coco['images'] if image['id'] not in images]
-    kept['annotations'] = [a for a in coco['annotations'] if a['image_id'] not in images]
-    return kept
