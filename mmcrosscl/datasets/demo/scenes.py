@@ -1,10 +1,9 @@
 """A detection dataset of scenes: photographed objects, cut out and pasted on nature photographs."""
 
 import json
-import multiprocessing
 import os
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -72,11 +71,9 @@ def write_scenes(
     sources = split_sources(seed)
     with new_folder(folder) as partial:
         (partial / 'annotations').mkdir()
-        jobs = []
-        for split, count in counts.items():
+        for split in SPLITS:
             (partial / split).mkdir()
-            jobs += [(partial, split, index, seed, sensor) for index in range(count)]
-        found = dict(_draw(jobs, sources))
+        found = _draw(partial, sources, counts, seed, sensor)
         for split in SPLITS[1:]:
             contents = _coco([found[split, index] for index in range(counts[split])])
             (partial / 'annotations' / f'{split}.json').write_text(json.dumps(contents))
@@ -99,34 +96,31 @@ def as_sensor(scene: Image.Image, rng: np.random.Generator) -> Image.Image:
     return Image.merge('RGB', [gray] * 3)
 
 
-def _draw(jobs: list[tuple], sources: tuple[Sources, Sources]) -> Iterator[tuple]:
-    """Write scenes in several processes, and yield ((split, index), objects)."""
-    # a spawned process would first import torch, which takes as long as hundreds of scenes
-    context = multiprocessing.get_context('fork')
-    workers = min(len(os.sched_getaffinity(0)), 8, max(1, len(jobs) // 20))
-    with context.Pool(workers, _start, (sources,)) as pool:
-        drawn = pool.imap_unordered(_write_scene, jobs, chunksize=10)
-        yield from track(drawn, 'Writing scenes', total=len(jobs), unit='scenes')
+def _draw(
+    folder: Path, sources: tuple[Sources, Sources], counts: dict[str, int], seed: int, sensor: bool
+) -> dict[tuple[str, int], list]:
+    """Write scenes in several threads, and return the objects of each split and index."""
+    scenes = [(split, index) for split, count in counts.items() for index in range(count)]
+
+    def write(scene: tuple[str, int]) -> list:
+        return _write_scene(folder, sources, *scene, seed, sensor)
+
+    # not processes: a fork can deadlock where torch runs threads, and a spawned one imports torch
+    with ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), 8)) as pool:
+        drawn = pool.map(write, scenes)
+        objects = list(track(drawn, 'Writing scenes', total=len(scenes), unit='scenes'))
+    return dict(zip(scenes, objects))
 
 
-_sources: tuple[Sources, Sources] | None = None
-
-
-def _start(sources: tuple[Sources, Sources]) -> None:
-    global _sources
-    _sources = sources
-    # Ctrl-C reaches all processes, and the first one stops the others
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _write_scene(job: tuple[Path, str, int, int, bool]) -> tuple[tuple[str, int], list]:
-    folder, split, index, seed, sensor = job
+def _write_scene(
+    folder: Path, sources: tuple[Sources, Sources], split: str, index: int, seed: int, sensor: bool
+) -> list[tuple[int, list[int], int]]:
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
-    scene, objects = _compose(_sources[split == 'test'], rng)
+    scene, objects = _compose(sources[split == 'test'], rng)
     if sensor:
         scene = as_sensor(scene, rng)
     scene.save(folder / split / f'{index:05d}.jpg', quality=90)
-    return (split, index), objects
+    return objects
 
 
 def _compose(

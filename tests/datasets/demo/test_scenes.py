@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -33,6 +34,14 @@ def test_the_same_arguments_give_the_same_bytes(dataset, tmp_path):
     for path in (tmp_path / 'again').rglob('*.*'):
         assert path.read_bytes() == (dataset / path.relative_to(tmp_path / 'again')).read_bytes()
     assert len(list((tmp_path / 'again').rglob('*.jpg'))) == 42
+
+
+@needs_packages
+def test_no_process_is_forked(monkeypatch, tmp_path):
+    """A fork of a process with threads can deadlock."""
+    monkeypatch.setattr(os, 'fork', None)
+    write_scenes(tmp_path / 'scenes', unlabeled=30, train=0, test=0)
+    assert len(list((tmp_path / 'scenes').rglob('*.jpg'))) == 30
 
 
 @needs_packages
