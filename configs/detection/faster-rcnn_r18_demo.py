@@ -15,11 +15,14 @@ model = dict(
     neck=dict(in_channels=[64, 128, 256, 512], start_level=1, num_outs=3),
     rpn_head=dict(anchor_generator=dict(scales=[3], strides=[8, 16, 32])),
     roi_head=dict(
-        bbox_roi_extractor=dict(featmap_strides=[8, 16, 32]),
+        # one sample per bin, and fewer proposals for NMS, because both are slow on a CPU
+        bbox_roi_extractor=dict(roi_layer=dict(sampling_ratio=1), featmap_strides=[8, 16, 32]),
         bbox_head=dict(num_classes=6, fc_out_channels=256),
     ),
-    train_cfg=dict(rpn_proposal=dict(max_per_img=200), rcnn=dict(sampler=dict(num=32))),
-    test_cfg=dict(rpn=dict(max_per_img=100)),
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=300, max_per_img=200), rcnn=dict(sampler=dict(num=32))
+    ),
+    test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=100)),
 )
 
 dataset = dict(
