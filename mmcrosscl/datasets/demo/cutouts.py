@@ -59,6 +59,11 @@ class Sources:
     photos: tuple[Path, ...]
 
 
+def missing_packages() -> list[str]:
+    """Return the Debian packages with images that are not installed."""
+    return [package for path, package in PACKAGES.items() if not path.is_dir()]
+
+
 def split_sources(seed: int = 0) -> tuple[Sources, Sources]:
     """Split the cut-outs of each class and the photographs into those for training and for test.
 
@@ -72,12 +77,11 @@ def split_sources(seed: int = 0) -> tuple[Sources, Sources]:
     Raises:
         InputError: If a Debian package is not installed.
     """
-    for path, package in PACKAGES.items():
-        if not path.is_dir():
-            raise InputError(
-                f'the scenes need the Debian package {package}, which is not installed; run: '
-                f'apt-get install {" ".join(PACKAGES.values())}'
-            )
+    if missing := missing_packages():
+        raise InputError(
+            f'the scenes need the Debian package {missing[0]}, which is not installed; run: '
+            f'apt-get install {" ".join(PACKAGES.values())}'
+        )
     rng = np.random.default_rng(seed)
     training, test = {}, {}
     for name, folders in CLASSES.items():
