@@ -58,6 +58,34 @@ def add_trust_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_labeled_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
+    """Add the COCO files of the training images and of the test images, and their folders."""
+    for split, name in (('train', 'labeled training images'), ('test', 'test images')):
+        parser.add_argument(f'--{split}', required=required, metavar='COCO_JSON', help=name)
+        parser.add_argument(
+            f'--{split}-images',
+            metavar='FOLDER',
+            help=f'images of --{split}; default: searched beside the file',
+        )
+
+
+def add_size_argument(parser: argparse.ArgumentParser, name: str, required: bool) -> None:
+    """Add an option with the sizes of label subsets."""
+    parser.add_argument(
+        name,
+        nargs='+',
+        type=size,
+        required=required,
+        metavar='SIZE',
+        help='numbers of labeled images, such as 50 200, or shares, such as 1%% 10%%',
+    )
+
+
+def size(text: str) -> int | float:
+    """Return a number of images, or a share such as '10%' as a float."""
+    return float(text[:-1]) / 100 if text.endswith('%') else int(text)
+
+
 def config_keywords(args: argparse.Namespace) -> dict:
     """Return the keywords of :func:`mmcrosscl.engine.load_config` for these arguments."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

@@ -7,27 +7,13 @@ it in the table, or the word `untrained` for random weights of the same model.
 
 import argparse
 
-from .arguments import add_trust_argument
-from .subsets import size
+from .arguments import add_labeled_arguments, add_size_argument, add_trust_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('checkpoints', nargs='+', metavar='CHECKPOINT')
-    for split, name in (('train', 'labeled training images'), ('test', 'test images')):
-        parser.add_argument(f'--{split}', required=True, metavar='COCO_JSON', help=name)
-        parser.add_argument(
-            f'--{split}-images',
-            metavar='FOLDER',
-            help=f'images of --{split}; default: searched beside the file',
-        )
-    parser.add_argument(
-        '--labels',
-        nargs='+',
-        type=size,
-        required=True,
-        metavar='SIZE',
-        help='numbers of labeled images, such as 50 200, or shares, such as 1%% 10%%',
-    )
+    add_labeled_arguments(parser, required=True)
+    add_size_argument(parser, '--labels', required=True)
     parser.add_argument(
         '--folds', type=int, default=3, metavar='N', help='subsets of each size; default: 3'
     )

@@ -14,7 +14,7 @@ crosscl@CONFIG (pre-training with settings from a config file).
 
 import argparse
 
-from .subsets import size
+from .arguments import add_labeled_arguments, add_size_argument
 
 REQUIRED = ('detector', 'unlabeled', 'train', 'test', 'arms', 'labels')
 
@@ -23,22 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--work-dir', required=True, metavar='FOLDER', help='folder for results')
     parser.add_argument('--detector', metavar='CONFIG', help='config of the detector')
     parser.add_argument('--unlabeled', metavar='FOLDER', help='images without labels')
-    parser.add_argument('--train', metavar='COCO_JSON', help='labeled training images')
-    parser.add_argument('--test', metavar='COCO_JSON', help='test images')
-    for split in ('train', 'test'):
-        parser.add_argument(
-            f'--{split}-images',
-            metavar='FOLDER',
-            help=f'images of --{split}; default: searched beside the file',
-        )
+    add_labeled_arguments(parser, required=False)
     parser.add_argument('--arms', nargs='+', metavar='ARM', help='what the detector starts from')
-    parser.add_argument(
-        '--labels',
-        nargs='+',
-        type=size,
-        metavar='SIZE',
-        help='numbers of labeled images, such as 50 200, or shares, such as 1%% 10%%',
-    )
+    add_size_argument(parser, '--labels', required=False)
     parser.add_argument('--seeds', type=int, default=3, metavar='N', help='default: 3')
     parser.add_argument(
         '--rates',

@@ -159,20 +159,25 @@ def write_coco(contents: Mapping, path: str | Path) -> None:
     atomic_write(path, write)
 
 
-def find_images(ann_file: str | Path, option: str = '--images') -> Path:
+def find_images(
+    ann_file: str | Path, folder: str | Path | None = None, option: str = '--images'
+) -> Path:
     """Return the folder of the images of a COCO file.
 
-    The first image is searched for in these folders: that of the file, ``images`` and a folder
-    named as the split beside it, and the same beside its parent folder, as in
-    ``annotations/instances_val2017.json`` and ``val2017/``.
+    If no folder is given, the first image is searched for in these folders: that of the file,
+    ``images`` and a folder named as the split beside it, and the same beside its parent folder, as
+    in ``annotations/instances_val2017.json`` and ``val2017/``.
 
     Args:
         ann_file (str | Path): COCO file.
+        folder (str | Path, optional): The folder, if it is known. Defaults to None (search).
         option (str): Option that sets the folder, for the message. Defaults to '--images'.
 
     Raises:
         InputError: If the first image is in none of the folders.
     """
+    if folder is not None:
+        return Path(folder)
     ann_file = Path(ann_file)
     name = next((image['file_name'] for image in read_coco(ann_file)['images']), '')
     # 'instances_val2017' and 'val.1@10' are annotations of the splits val2017 and val

@@ -181,8 +181,8 @@ def build_dataset(
     settings = dict(pipeline=pipeline, max_images=images)
     if not boxes:
         return UnlabeledDataset(data_root=str(data), **settings)
-    folder = find_images(data) if image_folder is None else Path(image_folder)
-    return ObjectDataset(str(Path(data).resolve()), data_prefix=str(folder.resolve()), **settings)
+    folder = find_images(data, image_folder).resolve()
+    return ObjectDataset(str(Path(data).resolve()), data_prefix=str(folder), **settings)
 
 
 def _loader(

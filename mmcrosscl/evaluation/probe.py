@@ -111,8 +111,8 @@ def probe_checkpoints(
     coco = read_coco(train)
     subsets = [label_subsets(coco, labels, fold) for fold in range(folds)]
     folders = [
-        str((find_images(path, option) if folder is None else Path(folder)).resolve())
-        for path, folder, option in (
+        str(find_images(*each).resolve())
+        for each in (
             (train, train_images, '--train-images'),
             (test, test_images, '--test-images'),
         )

@@ -145,8 +145,8 @@ def create_study(
         raise InputError(f'the arms are {", ".join(names)}; use each name only once')
     cfg = read_config(detector)
     train_folder, test_folder = (
-        find_images(path, option) if folder is None else Path(folder)
-        for path, folder, option in (
+        find_images(*each)
+        for each in (
             (train, train_images, '--train-images'),
             (test, test_images, '--test-images'),
         )
