@@ -1,6 +1,7 @@
 """The examples of the documentation run."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import VISBACKENDS
 
+from mmcrosscl.cli import build_parser
 from mmcrosscl.datasets.transforms import LoadImage
 from mmcrosscl.engine import SimilarityMapHook, build_runner, load_config
 from mmcrosscl.evaluation import CrossStageSimilarity
@@ -16,6 +18,8 @@ from mmcrosscl.registry import HOOKS, METRICS, MODELS, TRANSFORMS
 from mmcrosscl.visualization.scalars import read_scalars
 from tests.engine.runs import tiny_run
 from tests.models.builders import make_batch, model_config
+
+PAGES = sorted(map(str, [*Path().glob('*.md'), *Path('docs').glob('*.md')]))
 
 
 def blocks(path: str, start: str = '') -> list[str]:
@@ -114,3 +118,44 @@ def test_the_example_of_a_study_changes_a_pre_training_config():
     pipeline = [TRANSFORMS.build(step) for step in cfg.train_dataloader.dataset.pipeline]
     assert [type(step).__name__ for step in pipeline][1:3] == ['TwoCrops', 'RandomGaussianBlur']
     assert pipeline[1].scale == 160
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_links_lead_to_files_and_headings(page):
+    text = re.sub(r'```.*?```', '', Path(page).read_text(), flags=re.DOTALL)
+    for link in re.findall(r'\]\(([^)\s]+)\)', text):
+        if '://' in link:
+            continue
+        path, _, anchor = link.partition('#')
+        target = Path(page).parent / path if path else Path(page)
+        assert target.is_file(), f'{page}: {link}'
+        if anchor:
+            assert anchor in headings(target), f'{page}: {link}'
+
+
+def headings(page: Path) -> set[str]:
+    """Return the anchors of a page, as GitHub forms them."""
+    titles = re.findall(r'^#+ (.*)', page.read_text(), re.MULTILINE)
+    return {re.sub(r'[^\w -]', '', title.lower()).replace(' ', '-') for title in titles}
+
+
+def commands() -> list[str]:
+    """Return the command lines of mmcrosscl in all pages."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r'```shell\n(.*?)```', Path(page).read_text(), re.DOTALL):
+            lines = block.replace('\\\n', ' ').splitlines()
+            found += [line.strip() for line in lines if line.strip().startswith('mmcrosscl ')]
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize('line', commands())
+def test_commands_have_the_documented_options(line):
+    words = [word for word in shlex.split(line, comments=True)[1:] if word != '…']
+    try:
+        args = build_parser().parse_args(words)
+    except SystemExit as end:
+        # help and version
+        assert not end.code, line
+    else:
+        assert args.verb == words[0]

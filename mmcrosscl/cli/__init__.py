@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             of the process.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    args = _parser().parse_args(arguments)
+    args = build_parser().parse_args(arguments)
     args.arguments = arguments[1:]
     try:
         if args.verb != 'env':
@@ -99,7 +99,8 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line, with a sub-parser per verb."""
     parser = argparse.ArgumentParser(
         prog='mmcrosscl',
         description='Pre-train the backbone and neck of an object detector without labels.',
