@@ -21,6 +21,7 @@ from mmcrosscl.detectors import (
     TERMS,
     Detector,
     Schedule,
+    choose_view_size,
     config_text,
     default_iterations,
     describe,
@@ -109,7 +110,7 @@ def pretrain(
     folder = str(Path(data).expanduser().resolve())
     dataset = UnlabeledDataset(data_root=folder)
     images = len(dataset)
-    features = dry_run(parts)
+    features = dry_run(parts, choose_view_size(dataset))
     config = work_dir / f'pretrain_{parts.name}.py'
     if resume and config.is_file():
         text = config.read_text()

@@ -9,6 +9,7 @@ from .levels import TERMS, choose_levels, choose_terms
 from .pretraining import Schedule, config_text, default_iterations
 from .report import describe, report
 from .timing import seconds_per_iteration
+from .view_size import choose_view_size
 
 __all__ = [
     'TERMS',
@@ -17,6 +18,7 @@ __all__ = [
     'Schedule',
     'choose_levels',
     'choose_terms',
+    'choose_view_size',
     'config_text',
     'default_iterations',
     'describe',

@@ -13,8 +13,8 @@ from mmcrosscl.errors import InputError
 
 from .detector import Detector
 from .levels import choose_levels
+from .view_size import VIEW_SIZE
 
-VIEW_SIZE = 224
 # sides of the images in pixels; some necks, such as that of SSD, need more than 256
 SIZES = (256, 512)
 EMBED_CHANNELS = 256
@@ -25,8 +25,8 @@ class Features:
     """What a detector's backbone and neck compute.
 
     Attributes:
-        view_size: Side of the views in pixels: 224 or, if the backbone and the neck need larger
-            views or another multiple of a stride, the next size at which they run.
+        view_size: Side of the views in pixels: the wanted one or, if the backbone and the neck need
+            larger views or another multiple of a stride, the next size at which they run.
         neck: Config of the neck or necks. An FPN that only pre-training uses if the detector has
             none.
         stage_channels: Number of channels of each backbone stage.
@@ -62,8 +62,12 @@ class Features:
         return {level: channels[stride] for level, stride in self.levels.items()}
 
 
-def dry_run(detector: Detector) -> Features:
+def dry_run(detector: Detector, view_size: int = VIEW_SIZE) -> Features:
     """Build the backbone and the neck of a detector, and run them once, on the GPU if there is one.
+
+    Args:
+        detector (Detector): See :func:`find_detector`.
+        view_size (int): Wanted side of the views in pixels. Defaults to 224.
 
     Raises:
         InputError: If a component is not registered, cannot be built or does not run, or if it does
@@ -76,11 +80,11 @@ def dry_run(detector: Detector) -> Features:
         *smaller, largest = SIZES
         for size in smaller:
             with suppress(InputError):
-                return _run(detector, size)
-        return _run(detector, largest)
+                return _run(detector, size, view_size)
+        return _run(detector, largest, view_size)
 
 
-def _run(detector: Detector, size: int) -> Features:
+def _run(detector: Detector, size: int, wanted: int) -> Features:
     backbone = _build(detector, 'backbone', detector.backbone)
     # two images, because batch norm rejects a single value per channel
     images = torch.randn(2, 3, size, size, device=_device())
@@ -114,7 +118,7 @@ def _run(detector: Detector, size: int) -> Features:
     unreached = tuple(name for name, parameter in named.items() if parameter.grad is None)
     total = sum(parameter.numel() for parameter in named.values())
     return Features(
-        view_size=_view_size(detector, backbone, neck, stages, size, levels),
+        view_size=_view_size(detector, backbone, neck, stages, size, levels, wanted),
         neck=settings,
         stage_channels=tuple(stage.shape[1] for stage in stages),
         stage_strides=tuple(_stride(x, size) for x in stages),
@@ -181,10 +185,11 @@ def _view_size(
     stages: Sequence[Tensor],
     size: int,
     levels: dict[str, int],
+    wanted: int,
 ) -> int:
     strides = [_stride(stage, size) for stage in stages]
     divisor = math.lcm(*filter(None, strides), *levels.values())
-    smallest = math.ceil(VIEW_SIZE / divisor) * divisor
+    smallest = math.ceil(wanted / divisor) * divisor
     for candidate in sorted({smallest, *SIZES} - set(range(smallest))):
         images = torch.zeros(2, 3, candidate, candidate, device=_device())
         with suppress(InputError):

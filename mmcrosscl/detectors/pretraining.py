@@ -4,11 +4,14 @@ import math
 from dataclasses import dataclass
 
 from .detector import Detector
-from .dry_run import EMBED_CHANNELS, VIEW_SIZE, Features
+from .dry_run import EMBED_CHANNELS, Features
 from .levels import choose_terms
+from .view_size import VIEW_SIZE
 
 EPOCHS, MIN_ITERATIONS = 200, 5000
 QUEUE_LENGTH = 65536
+# range of the standard deviation of the blur in pixels, for views of 224 pixels
+SIGMAS = (0.1, 2.0)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,11 @@ def config_text(
     if features.view_size != VIEW_SIZE:
         # the second transform is TwoCrops
         pipeline['train_pipeline[1]["scale"]'] = features.view_size
+    if features.view_size < VIEW_SIZE:
+        # the third transform is RandomGaussianBlur; small views keep the share that is blurred
+        scale = features.view_size / VIEW_SIZE
+        sigmas = tuple(round(scale * sigma, 3) for sigma in SIGMAS)
+        pipeline['train_pipeline[2]["sigma_range"]'] = sigmas
     settings = [
         dict(
             _base_=[

@@ -14,6 +14,7 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmcrosscl.datasets import UnlabeledDataset
 from mmcrosscl.detectors import (
     Schedule,
+    choose_view_size,
     config_text,
     dry_run,
     find_detector,
@@ -76,8 +77,8 @@ def _pretrain_steps(study: Study, arms: Sequence[Arm]) -> dict[str, float]:
     if not arms:
         return {}
     parts = find_detector(read_config(study.detector), study.detector, keep_weights=False)
-    features = dry_run(parts)
     pool = UnlabeledDataset(data_root=study.unlabeled)
+    features = dry_run(parts, choose_view_size(pool))
     schedule = Schedule(study.pretrain_iters, study.pretrain_batch, workers=1)
     steps = {}
     for arm in arms:

@@ -56,6 +56,12 @@ def test_a_neck_that_needs_a_multiple_of_its_deepest_stride():
     assert found.view_size == 256 and found.map_strides[-1] == 64
 
 
+@pytest.mark.parametrize('wanted, found', [(96, 96), (100, 128), (224, 224)])
+def test_the_wanted_size_of_the_views_becomes_a_multiple_of_the_strides(wanted, found):
+    name = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'
+    assert dry_run(find_detector(read_config(name), name), wanted).view_size == found
+
+
 @pytest.mark.parametrize(
     'model, message',
     [

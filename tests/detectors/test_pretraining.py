@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 
 from mmcrosscl.detectors import Schedule, config_text, default_iterations, dry_run, find_detector
-from mmcrosscl.detectors.pretraining import Code, source
+from mmcrosscl.detectors.pretraining import SIGMAS, Code, source
 from mmcrosscl.engine import load_config, read_config
 
 NAME = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'
@@ -50,6 +50,16 @@ def test_another_view_size(tmp_path, parts):
     features = replace(features, view_size=256)
     cfg = load(tmp_path, detector, features, 'x', 10, Schedule(1, 1, 0))
     assert cfg.train_pipeline[1].scale == cfg.train_dataloader.dataset.pipeline[1].scale == 256
+
+
+def test_small_views_have_as_much_less_blur(tmp_path, parts):
+    detector, features = parts
+    cfg = load(tmp_path, detector, replace(features, view_size=112), 'x', 10, Schedule(1, 1, 0))
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    assert pipeline[1].scale == 112
+    assert pipeline[2].type.endswith('Blur') and pipeline[2].sigma_range == (0.05, 1.0)
+    published = load(tmp_path, detector, features, 'x', 10, Schedule(1, 1, 0))
+    assert published.train_pipeline[2].sigma_range == SIGMAS
 
 
 def test_a_backbone_without_batch_norm_is_trained_with_adamw(tmp_path, parts):

@@ -1,0 +1,39 @@
+"""The size of the views, from the sizes of the images."""
+
+from contextlib import suppress
+from statistics import median
+
+import numpy as np
+from PIL import Image
+
+from mmcrosscl.datasets import UnlabeledDataset
+
+# side of the published views, and its ratio to the shorter side of a typical image of ImageNet
+VIEW_SIZE, RATIO = 224, 0.6
+SMALLEST = 96
+# the coarsest stage of most backbones has this stride
+MULTIPLE = 32
+# number of images whose size is read
+SAMPLE = 200
+
+
+def choose_view_size(dataset: UnlabeledDataset) -> int:
+    """Return the side of the views in pixels: 224 as published, or less for small images.
+
+    A crop of a small image that is enlarged to 224 pixels takes more time and has no more detail.
+    The ratio of the views to the shorter side of the images is that of the published recipe, 224 to
+    about 375 pixels, with a multiple of 32 pixels of at least 96.
+
+    Args:
+        dataset (UnlabeledDataset): The images. The sizes of at most 200 files are read; those that
+            cannot be read are ignored.
+    """
+    sides = []
+    for index in np.linspace(0, len(dataset) - 1, min(SAMPLE, len(dataset))).astype(int):
+        # unreadable files are reported by the training
+        with suppress(OSError, Image.DecompressionBombError):
+            with Image.open(dataset.get_data_info(index)['img_path']) as image:
+                sides.append(min(image.size))
+    if not sides:
+        return VIEW_SIZE
+    return min(VIEW_SIZE, max(SMALLEST, MULTIPLE * round(RATIO * median(sides) / MULTIPLE)))
