@@ -4,13 +4,14 @@ VENV := .venv$(if $(filter openmmlab,$(STACK)),-openmmlab)
 READY := $(VENV)/.ready
 export STACK
 
-.PHONY: help setup demo test check soak lint constraints
+.PHONY: help setup demo test check soak lint docs constraints
 help:
 	@echo 'make demo [DATA=/my/photos]  pre-train a small CrossCL and fine-tune a detector from it'
 	@echo 'make test                    run all tests'
 	@echo 'make check                   check the style and run the fast tests'
 	@echo 'make soak                    run 2,000 iterations and look for leaks'
 	@echo 'make lint                    check format and style'
+	@echo 'make docs                    build the documentation in docs/_build'
 	@echo 'make setup                   create .venv, which the other targets do if it does not exist'
 	@echo 'make constraints             write the newest versions to requirements/constraints/'
 	@echo 'STACK=openmmlab after any of them uses the original packages, in .venv-openmmlab'
@@ -38,6 +39,10 @@ soak: $(READY)
 
 lint: $(READY)
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+docs: $(READY)
+	@$(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs docs/_build
+	@echo docs/_build/index.html
 
 constraints: $(READY)
 	@$(VENV)/bin/python tools/pin_versions.py $(STACK)

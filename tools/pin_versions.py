@@ -19,9 +19,9 @@ STACKS = {
 
 def main(stack: str) -> None:
     lines = []
-    for name in ('build.txt', *STACKS[stack], 'runtime.txt', 'demo.txt', 'tests.txt'):
+    for name in ('build.txt', *STACKS[stack], 'runtime.txt', 'demo.txt', 'docs.txt', 'tests.txt'):
         lines += (REQUIREMENTS / name).read_text().splitlines()
-    # demo.txt is listed above
+    # demo.txt and docs.txt are listed above
     wanted = [x for x in lines if 'mmcv' not in x and not x.startswith('-r')]
     with tempfile.NamedTemporaryFile('w', suffix='.txt') as file:
         file.write('\n'.join([*wanted, 'pip', 'uv']))
