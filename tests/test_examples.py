@@ -1,0 +1,42 @@
+"""The example projects run with the installed wheel."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.test_inheritance import ROOT, site  # noqa: F401
+
+
+@pytest.mark.slow(60)
+def test_the_project_with_its_own_dataset(site, tmp_path):  # noqa: F811
+    project = tmp_path / 'csv_detector'
+    skip = shutil.ignore_patterns('data', 'work_dirs', '__pycache__')
+    shutil.copytree(ROOT / 'examples/csv_detector', project, ignore=skip)
+    config = project / 'configs/rtmdet_tiny_csv.py'
+    text = config.read_text()
+    config.write_text(text.replace('max_iters = 80', 'max_iters = 12'))
+    assert config.read_text() != text
+    script = project / 'run.sh'
+    # the script replaces PYTHONPATH, which leads to the wheel in this test
+    script.write_text(script.read_text().replace('PYTHONPATH=$PWD', f'PYTHONPATH=$PWD:{site}'))
+    commands = tmp_path / 'bin'
+    commands.mkdir()
+    for name, words in (('python', ''), ('mmcrosscl', ' -m mmcrosscl')):
+        command = commands / name
+        command.write_text(f'#!/bin/sh\nexec {sys.executable}{words} "$@"\n')
+        command.chmod(0o755)
+    environment = os.environ | {'PATH': f'{commands}:{os.environ["PATH"]}', 'ITERS': '2'}
+    done = subprocess.run([script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert str(site) in done.stdout
+    assert (project / 'work_dirs/pretrain/report.html').stat().st_size > 100_000
+    logs = {
+        start: next((project / f'work_dirs/{start}').glob('*/*.log')).read_text()
+        for start in ('random', 'pretrained')
+    }
+    assert 'pretrained: None, the weights are random' in logs['random']
+    assert 'rtmdet_tiny_csv_pretrained.pth' in logs['pretrained']
+    assert all('pascal_voc/mAP' in log for log in logs.values())
