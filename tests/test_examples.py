@@ -10,7 +10,7 @@ import pytest
 from tests.test_inheritance import ROOT, site  # noqa: F401
 
 
-@pytest.mark.slow(60)
+@pytest.mark.slow(100)
 def test_the_project_with_its_own_dataset(site, tmp_path):  # noqa: F811
     project = tmp_path / 'csv_detector'
     skip = shutil.ignore_patterns('data', 'work_dirs', '__pycache__')
@@ -31,7 +31,6 @@ def test_the_project_with_its_own_dataset(site, tmp_path):  # noqa: F811
     environment = os.environ | {'PATH': f'{commands}:{os.environ["PATH"]}', 'ITERS': '2'}
     done = subprocess.run([script], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert str(site) in done.stdout
     assert (project / 'work_dirs/pretrain/report.html').stat().st_size > 100_000
     logs = {
         start: next((project / f'work_dirs/{start}').glob('*/*.log')).read_text()
