@@ -15,6 +15,8 @@ from mmcrosscl.datasets.transforms import LoadImage
 from mmcrosscl.engine import SimilarityMapHook, build_runner, load_config
 from mmcrosscl.evaluation import CrossStageSimilarity
 from mmcrosscl.registry import HOOKS, METRICS, MODELS, TRANSFORMS
+from mmcrosscl.studies import read_results_file
+from mmcrosscl.studies.publish import format_mean
 from mmcrosscl.visualization.scalars import read_scalars
 from tests.engine.runs import tiny_run
 from tests.models.builders import make_batch, model_config
@@ -102,12 +104,18 @@ def test_the_examples_of_the_similarity_are_configs(tmp_path):
 
 
 def test_the_settings_of_the_evidence_change_a_pre_training_config():
-    (block,) = blocks('docs/evidence.md')
     cfg = Config.fromfile('configs/crosscl/r50_8xb32_folder.py')
-    cfg.merge_from_dict(Config.fromstring(block, '.py').to_dict())
+    cfg.merge_from_dict(Config.fromfile('docs/evidence/short.py').to_dict())
     pipeline = [TRANSFORMS.build(step) for step in cfg.train_dataloader.dataset.pipeline]
-    assert cfg.model.momentum == 0.01 and pipeline[1].scale == 128
+    assert cfg.model.momentum == 0.01 and pipeline[1].scale == 96
     assert pipeline[2].sigma_range == (0.1, 1.0) and cfg.param_scheduler[1].end == 300
+
+
+def test_the_tables_of_the_evidence_are_those_of_its_results_file():
+    results = read_results_file('docs/evidence/sensor.json')
+    page = Path('docs/evidence.md').read_text()
+    for _, arm, ap, ap50, _, _ in results.rows():
+        assert f'| {format_mean(ap)} | {format_mean(ap50)} |' in page, arm
 
 
 def test_the_example_of_a_study_changes_a_pre_training_config():

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -69,7 +69,12 @@ def run_study(work_dir: str | Path, settings: Mapping[str, object] | None = None
         expected = _expect(work_dir, study)
     jobs = list(study.plan.jobs())
     left = remaining_seconds(work_dir, study)
-    runner = StudyRunner(work_dir, study)
+
+    def write_results() -> str:
+        with _locked(work_dir):
+            return _publish(work_dir, study, expected)
+
+    runner = StudyRunner(work_dir, study, write_results)
     if left:
         devices = len(runner.devices)
         print(
@@ -82,8 +87,7 @@ def run_study(work_dir: str | Path, settings: Mapping[str, object] | None = None
     try:
         runner.run()
     finally:
-        with _locked(work_dir):
-            text = _publish(work_dir, study, expected)
+        text = write_results()
     return text
 
 
@@ -130,17 +134,16 @@ class StudyRunner:
     Args:
         work_dir (Path): Folder of the study.
         study (Study): The study.
-        devices (Sequence[str | None], optional): Value of ``CUDA_VISIBLE_DEVICES`` for each worker;
-            None leaves it unchanged. Defaults to one worker per GPU, or a single worker.
+        write_results (Callable): Called after each job.
     """
 
-    def __init__(
-        self, work_dir: Path, study: Study, devices: Sequence[str | None] | None = None
-    ) -> None:
+    def __init__(self, work_dir: Path, study: Study, write_results: Callable[[], object]) -> None:
         self.work_dir = work_dir
         self.study = study
+        self.write_results = write_results
         self.jobs = list(study.plan.jobs())
-        self.devices = list(devices or visible_devices())
+        # value of CUDA_VISIBLE_DEVICES for each worker; None leaves it unchanged
+        self.devices = visible_devices()
         self._lock = threading.Lock()
         self._children: set[subprocess.Popen] = set()
         self._stopped: int | None = None
@@ -189,6 +192,7 @@ class StudyRunner:
                     self._show(job, done)
                     execute = partial(self._execute, device=device, lock=lock)
                     run_job(self.work_dir, self.study, job, execute)
+                self.write_results()
         except _Stopped:
             pass
         except BaseException as error:

@@ -28,6 +28,8 @@ def test_a_study_is_interrupted_resumed_and_reported(tmp_path, monkeypatch):
     while len(list(out.glob('jobs/*/result.json'))) < 1 or len(list(out.glob('jobs/*'))) < 2:
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.1)
+    # the results are written after each job
+    assert len(json.loads((out / 'results.json').read_text())['jobs']) == 1
     os.kill(process.pid, signal.SIGTERM)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 75
