@@ -35,7 +35,7 @@ check: lint
 	@$(PYTEST) -m 'not slow and not soak'
 
 soak: $(READY)
-	@$(VENV)/bin/python -m pytest -m soak -s
+	@$(VENV)/bin/python -m pytest -m soak -s --timeout 0
 
 lint: $(READY)
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
