@@ -35,7 +35,7 @@ check: lint
 	@$(PYTEST) -m 'not slow and not soak'
 
 soak: $(READY)
-	@$(VENV)/bin/python -m pytest -m soak -s --timeout 0
+	@$(VENV)/bin/python -m pytest -m soak -s
 
 lint: $(READY)
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
