@@ -1,7 +1,6 @@
 """Demo: pre-train a small CrossCL model, then fine-tune a detector from it and from scratch."""
 
 import itertools
-import json
 import shlex
 import time
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from mmengine.runner import Runner
 
 from .checkpoints import last_checkpoint
 from .compare import compare
+from .datasets import read_coco
 from .datasets.demo import missing_packages, write_demo_objects, write_demo_photos, write_scenes
 from .engine import build_runner, load_config
 from .errors import InputError
@@ -82,7 +82,7 @@ def run_demo(data: str | Path | None = None) -> str:
     plot_detections(detections, classes, found)
     print('Comparing the features before and after training', flush=True)
     models = {'untrained': None, 'CrossCL': str(checkpoint)}
-    labeled = len(json.loads(images.annotations('train').read_text())['images'])
+    labeled = len(read_coco(images.annotations('train'))['images'])
     probe = probe_checkpoints(
         models,
         images.annotations('train'),
