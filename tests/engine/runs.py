@@ -119,12 +119,15 @@ def _work(started) -> None:
 
 @HOOKS.register_module()
 class KillWorker(Hook):
-    """Kills all worker processes after the second iteration."""
+    """Kills all worker processes after the second iteration, before a checkpoint is saved."""
+
+    priority = 'VERY_HIGH'
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if runner.iter == 1:
             for process in multiprocessing.active_children():
                 process.kill()
+                process.join()
 
 
 def tiny_run(folder: Path, by_epoch: bool = True, length: int = 3, images: int = 12, **settings):

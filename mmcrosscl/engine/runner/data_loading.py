@@ -30,6 +30,11 @@ class BatchIterator:
     after the timeout. Instead, a timer signal interrupts the wait, even while a batch is being
     received. Signals reach only the main thread, so there is no time limit in other threads.
 
+    torch reports the death of a worker by an exception at an arbitrary point of the main thread.
+    After the first batch, the class defers these reports until the next batch is requested, so that
+    they cannot interrupt a training step or the writing of a checkpoint. Call
+    :func:`restore_death_reports` after training.
+
     Args:
         batches (Iterable): A data loader, or an endless iterator over its batches.
         timeout (float): Time limit for each batch, in seconds. 0 sets no limit.
@@ -49,12 +54,18 @@ class BatchIterator:
 
     def __next__(self) -> object:
         try:
-            with time_limit(self.timeout):
-                # `iter` also waits for persistent workers, so it is within the time limit.
-                if self._iterator is None:
-                    self._iterator = iter(self.batches)
-                batch = next(self._iterator)
+            try:
+                resume_death_reports()
+                with time_limit(self.timeout):
+                    # `iter` also waits for persistent workers, so it is within the time limit.
+                    if self._iterator is None:
+                        self._iterator = iter(self.batches)
+                    batch = next(self._iterator)
+            finally:
+                defer_death_reports()
         except CONNECTION_ERRORS as error:
+            # a report can have interrupted the first call
+            defer_death_reports()
             if isinstance(error, RunError):
                 raise
             dead = self._dead_workers()
@@ -73,32 +84,60 @@ class BatchIterator:
         """Return the process ids of workers that died after the last batch."""
         end = time.monotonic() + DEATH_NOTICE
         while self._workers:
-            try:
-                absorb_deaths()
-                dead = [str(w.pid) for w in self._workers if w.exitcode not in (None, 0)]
-                if dead or time.monotonic() > end:
-                    return dead
-                time.sleep(0.01)
-            except RuntimeError:
-                # torch's SIGCHLD handler raises this error, at any point of the loop
-                continue
+            dead = [str(worker.pid) for worker in self._workers if worker.exitcode not in (None, 0)]
+            if dead or time.monotonic() > end:
+                return dead
+            time.sleep(0.01)
         return []
 
 
-def absorb_deaths() -> None:
-    """Let torch report all deaths of workers now, so that no report interrupts the error handling.
+class _Deferred:
+    """SIGCHLD handler that does nothing, and keeps the handler that it replaces."""
 
-    torch's SIGCHLD handler raises one RuntimeError per data loader, at an arbitrary point of the
-    main thread.
+    def __init__(self, handler: object) -> None:
+        self.handler = handler
+
+    def __call__(self, number: int, frame: object) -> None:
+        pass
+
+
+def defer_death_reports() -> None:
+    """Replace torch's SIGCHLD handler, which raises an error, until reports are resumed."""
+    while threading.current_thread() is threading.main_thread():
+        try:
+            handler = signal.getsignal(signal.SIGCHLD)
+            # None is a handler that Python cannot restore
+            if handler is not None and not isinstance(handler, _Deferred):
+                signal.signal(signal.SIGCHLD, _Deferred(handler))
+            return
+        except RuntimeError:
+            # the worker stays in the list of BatchIterator
+            continue
+
+
+def resume_death_reports() -> None:
+    """Install torch's SIGCHLD handler again, and report the deaths since it was replaced.
+
+    Raises:
+        RuntimeError: By torch, if a worker died.
+    """
+    handler = signal.getsignal(signal.SIGCHLD)
+    if isinstance(handler, _Deferred) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, handler.handler)
+        signal.raise_signal(signal.SIGCHLD)
+
+
+def restore_death_reports() -> None:
+    """Install torch's SIGCHLD handler again, and drop the reports of deaths so far.
+
+    torch raises one RuntimeError per data loader whose worker died.
     """
     while True:
         try:
-            signal.raise_signal(signal.SIGCHLD)
-            # wait for a signal that is already on its way
-            time.sleep(0.05)
+            resume_death_reports()
             return
         except RuntimeError:
-            continue
+            defer_death_reports()
 
 
 def end_workers(loader: DataLoader) -> None:

@@ -26,7 +26,7 @@ from mmcrosscl.errors import UNUSABLE, InputError, RunError
 from mmcrosscl.registry import HOOKS, RUNNERS, component_class
 
 from .checkpoint_files import RunMarker, checkpoint_place, list_checkpoints, newest_intact
-from .data_loading import ADVICE, absorb_deaths, keep_alive_on_signals
+from .data_loading import ADVICE, keep_alive_on_signals, restore_death_reports
 from .defaults import DEFAULT_HOOKS
 from .devices import check_device, check_launcher, join_gloo
 from .loops import resumable
@@ -178,11 +178,10 @@ class ResumableRunner(Runner):
                 self._resume_from = self._checkpoint_to_resume()
                 return super().train()
         except RuntimeError as error:
-            # torch raises this error when a worker dies, at an arbitrary point of the main thread
+            # torch raises this error when a worker of validation dies
             reason = str(error).splitlines()[0] if str(error) else ''
             if not reason.startswith('DataLoader '):
                 raise
-            absorb_deaths()
             raise RunError(f'data loading failed ({reason.rstrip(" .")}): {ADVICE}') from error
 
     def val(self) -> dict:
@@ -218,6 +217,7 @@ class ResumableRunner(Runner):
                 raise
             raise _unwritable(error, self.work_dir) from error
         finally:
+            restore_death_reports()
             self.call_hook('restore_process_state')
 
     @master_only

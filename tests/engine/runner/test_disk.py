@@ -1,5 +1,6 @@
 """Full, read-only and missing disks, and worker processes that die or hang."""
 
+import multiprocessing
 import os
 import resource
 import shutil
@@ -9,6 +10,7 @@ import sys
 import time
 
 import pytest
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -126,6 +128,37 @@ def test_a_dead_worker_ends_training_in_time(tmp_path):
     with pytest.raises(RunError, match='data loading failed.*rerun with --resume'):
         build_runner(cfg).train()
     assert time.monotonic() - begin < 30
+
+
+def test_a_checkpoint_is_written_although_workers_died(tmp_path):
+    cfg = runs.tiny_run(tmp_path, by_epoch=False, length=200, workers=2)
+    cfg.custom_hooks = [dict(type='KillWorker')]
+    # the hook kills the workers before the checkpoint of the same iteration is written
+    cfg.default_hooks.checkpoint.interval = 2
+    with pytest.raises(RunError, match='data loading failed'):
+        build_runner(cfg).train()
+    verify_checksums(tmp_path / 'work/iter_2.pth')
+
+
+@HOOKS.register_module()
+class KillValidationWorker(Hook):
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        for process in multiprocessing.active_children():
+            process.kill()
+            process.join()
+
+
+def test_a_dead_worker_ends_validation(tmp_path):
+    cfg = runs.tiny_run(tmp_path)
+    cfg.merge_from_dict(Config.fromfile('configs/_base_/similarity.py').to_dict())
+    cfg.val_dataloader.update(num_workers=1, batch_size=4)
+    cfg.val_dataloader.dataset.update(
+        data_root=cfg.train_dataloader.dataset.data_root, data_prefix=''
+    )
+    cfg.val_dataloader.dataset.pipeline[1].scale = 64
+    cfg.custom_hooks = [dict(type='KillValidationWorker')]
+    with pytest.raises(RunError, match='data loading failed .DataLoader worker .*--resume'):
+        build_runner(cfg).train()
 
 
 @pytest.mark.slow
