@@ -1,14 +1,19 @@
-"""Demo: pre-train a small CrossCL model, then fine-tune a detector from it and from scratch."""
+"""Demo: pre-train the backbone and neck of a small detector, and fine-tune it with and without."""
 
 import itertools
-import shlex
+import os
 import time
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context, set_start_method
 from pathlib import Path
 
+import torch
 from mmengine.runner import Runner
 
-from .checkpoints import last_checkpoint
+from .api import pretrain
+from .checkpoints import last_checkpoint, missing_weight_packages, write_efficientnet_lite0
 from .compare import compare
 from .datasets import read_coco
 from .datasets.demo import missing_packages, write_demo_objects, write_demo_photos, write_scenes
@@ -19,32 +24,57 @@ from .reports import write_report
 from .visualization import plot_detections, plot_loss_curves
 
 PHOTOS, OBJECTS = Path('data/demo_photos'), Path('data/demo_objects')
-SCENES, SCENE_COUNTS = Path('data/demo_scenes'), dict(unlabeled=2000, train=200, test=100)
-RUNS = Path('work_dirs/r18_demo')
-STARTS = ('CrossCL', 'random')
+SENSOR, SENSOR_COUNTS = Path('data/demo_sensor'), dict(unlabeled=2000, train=200, test=100)
+WEIGHTS = Path('data/demo_weights/efficientnet-lite0.pth')
+RUNS = Path('work_dirs/demo')
 
 
 @dataclass(frozen=True)
-class DemoData:
-    """Images of the demo, and a detector for them.
+class Setting:
+    """Images, detector and schedule of the demo.
 
     Attributes:
         unlabeled: Folder of the images to pre-train on.
         labeled: Folder of the labeled dataset.
         unseen: Part of the labeled dataset that is not trained on.
         detector: Config of the detector.
+        options: Settings of the detector's config to override.
         view_size: Side of the labeled images in pixels.
+        iterations: Length of the pre-training.
+        weights: Checkpoint that both detectors start from. None for random weights.
+        start: Name of the weights that both detectors start from.
     """
 
     unlabeled: Path
     labeled: Path
     unseen: str
     detector: str
+    options: Mapping[str, object]
     view_size: int
+    iterations: int
+    weights: Path | None
+    start: str
 
     def annotations(self, part: str) -> Path:
         """Return the COCO file of a part of the labeled dataset."""
-        return self.labeled / f'annotations/{part}.json'
+        return _annotations(self.labeled, part)
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """Results of a fine-tuned detector on the unseen images.
+
+    Attributes:
+        ap: Box AP in percent.
+        ap50: Box AP at an IoU of 0.5 in percent.
+        detections: Samples with predictions.
+        classes: Names of the classes.
+    """
+
+    ap: float
+    ap50: float
+    detections: list
+    classes: tuple[str, ...]
 
 
 def run_demo(data: str | Path | None = None) -> str:
@@ -52,8 +82,7 @@ def run_demo(data: str | Path | None = None) -> str:
 
     Args:
         data (str | Path, optional): Folder of images to pre-train on, including its subfolders.
-            Defaults to unlabeled scenes like the labeled ones or, if the Debian packages of the
-            scenes are not installed, to photographs of scikit-image.
+            Defaults to generated images; see :func:`prepare`.
 
     Returns:
         str: The results, the paths of the files, and the next command.
@@ -67,103 +96,129 @@ def run_demo(data: str | Path | None = None) -> str:
     losses, found = work_dir / 'losses.png', work_dir / 'detections.png'
     if data is not None and not Path(data).expanduser().is_dir():
         raise InputError(f'image folder {data} does not exist; pass a folder of images')
-    images = prepare(None if data is None else Path(data).expanduser())
-    checkpoint = pretrain(images.unlabeled, work_dir)
+    setting = prepare(None if data is None else Path(data).expanduser())
+    checkpoint = pretrain(
+        setting.detector,
+        setting.unlabeled,
+        work_dir,
+        iters=setting.iterations,
+        weights=setting.weights,
+        from_scratch=setting.weights is None,
+        changes='mmcrosscl::_base_/demo_similarity.py',
+        options={'val_dataloader.dataset.data_root': str(setting.unlabeled)},
+    )
     link_latest(work_dir)
     plot_loss_curves(work_dir, losses)
-    runners = {
-        start: fine_tune(
-            images, checkpoint if start == 'CrossCL' else None, work_dir / f'from_{start.lower()}'
-        )
-        for start in STARTS
-    }
-    detections = {f'from {start}': detect(runner) for start, runner in runners.items()}
-    classes = runners['CrossCL'].val_dataloader.dataset.metainfo['classes']
-    plot_detections(detections, classes, found)
+    starts = {'CrossCL': checkpoint, setting.start: setting.weights}
+    folders = {start: work_dir / f'from_{start.lower()}' for start in starts}
+    tuned = fine_tune_all(setting, starts, folders)
+    plot_detections(
+        {f'from {start}': result.detections for start, result in tuned.items()},
+        tuned['CrossCL'].classes,
+        found,
+    )
     print('Comparing the features before and after training', flush=True)
-    models = {'untrained': None, 'CrossCL': str(checkpoint)}
-    labeled = len(read_coco(images.annotations('train'))['images'])
+    training, unseen = setting.annotations('train'), setting.annotations(setting.unseen)
+    models: dict[str, str | None] = {
+        setting.start: setting.weights and str(setting.weights),
+        'CrossCL': str(checkpoint),
+    }
     probe = probe_checkpoints(
         models,
-        images.annotations('train'),
-        images.annotations(images.unseen),
-        [labeled],
+        training,
+        unseen,
+        [len(read_coco(training)['images'])],
         folds=1,
-        view_size=images.view_size,
+        config=setting.detector,
+        view_size=setting.view_size,
     )
     similarity = compare(
         [
+            *([f'{setting.start}={setting.weights}'] if setting.weights else []),
             'untrained',
             f'CrossCL={checkpoint}',
-            f'fine-tuned={last_checkpoint(work_dir / "from_crosscl")}',
+            f'fine-tuned={last_checkpoint(folders["CrossCL"])}',
         ],
-        images.annotations(images.unseen),
-        view_size=images.view_size,
+        unseen,
+        config=setting.detector,
+        view_size=setting.view_size,
         out=work_dir / 'similarity',
     )
-    page = write_report([work_dir, *(work_dir / f'from_{start.lower()}' for start in STARTS)])
+    page = write_report([work_dir, *folders.values()])
     scores = '\n'.join(
-        f'  {start:12} {score(runner, ""):6.1f} {score(runner, "_50"):6.1f}'
-        for start, runner in runners.items()
+        f'  {start:12} {result.ap:6.1f} {result.ap50:6.1f}' for start, result in tuned.items()
     )
     return f"""
 Similarity of regions: {similarity}
 
 Linear classifier of frozen features: {probe.table()}
 
-Pre-trained a small CrossCL model on {images.unlabeled}.
+Pre-trained a small CrossCL model on {setting.unlabeled}, from {setting.start} weights.
   checkpoint   {checkpoint}
   log          {next(work_dir.glob('*/*.log'))}
   loss curves  {losses}
-Fine-tuned a small detector from each start on {images.labeled}, with the same schedule.
+Fine-tuned a small detector from each start on {setting.labeled}, with the same schedule.
   start        box AP   AP50
 {scores}
   detections   {found}
   report       {page}
 The demo took {(time.time() - started) / 60:.0f} minutes.
-Next: pre-train the published model on your own images, on one GPU
-  mkdir -p data && ln -sfn {shlex.quote(str(images.unlabeled.resolve()))} data/photos
-  mmcrosscl train mmcrosscl::crosscl/r50_8xb32_folder.py --auto-scale-lr"""
+Next: pre-train your own detector on your own images
+  mmcrosscl pretrain --detector my_detector.py --data /my/photos --work-dir work_dirs/mine"""
 
 
-def prepare(unlabeled: Path | None) -> DemoData:
-    """Write the images of the demo that do not exist yet.
+def prepare(unlabeled: Path | None) -> Setting:
+    """Write the images of the demo that do not exist yet, and return the setting.
+
+    Without a folder, and if the packages are installed, the images are scenes as another sensor
+    would see them, and the backbone has ImageNet weights. Otherwise, the demo uses photographs and
+    random weights.
 
     Args:
         unlabeled (Path, optional): Folder of images to pre-train on.
     """
-    if not missing_packages():
-        if not SCENES.exists():
-            print(f'Writing scenes to {SCENES}', flush=True)
-            write_scenes(SCENES, **SCENE_COUNTS)
-        config = 'mmcrosscl::detection/faster-rcnn_r18_scenes.py'
-        return DemoData(unlabeled or SCENES / 'unlabeled', SCENES, 'test', config, 192)
-    print(
-        'The demo uses photographs of scikit-image. For scenes of many objects, run: apt-get '
-        f'install {" ".join(missing_packages())}'
-    )
-    if unlabeled is None and not PHOTOS.exists():
-        print(f'Writing photographs to {PHOTOS}', flush=True)
-        write_demo_photos(PHOTOS)
+    missing = {'apt-get': missing_packages(), 'pip': missing_weight_packages()}
+    if unlabeled is None and not any(missing.values()):
+        if not SENSOR.exists():
+            print(f'Writing scenes to {SENSOR}', flush=True)
+            write_scenes(SENSOR, **SENSOR_COUNTS, sensor=True)
+        if not WEIGHTS.exists():
+            write_efficientnet_lite0(WEIGHTS)
+        return Setting(
+            unlabeled=SENSOR / 'unlabeled',
+            labeled=SENSOR,
+            unseen='test',
+            detector='mmcrosscl::detection/faster-rcnn_efficientnet-lite0_scenes.py',
+            options=_options(SENSOR, 'test'),
+            view_size=192,
+            iterations=100,
+            weights=WEIGHTS,
+            start='ImageNet',
+        )
+    if unlabeled is None:
+        commands = [f'{tool} install {" ".join(names)}' for tool, names in missing.items() if names]
+        print(
+            'The demo uses photographs of scikit-image. For a better demo, run: '
+            + ' && '.join(commands)
+        )
+        unlabeled = PHOTOS
+        if not PHOTOS.exists():
+            print(f'Writing photographs to {PHOTOS}', flush=True)
+            write_demo_photos(PHOTOS)
     if not OBJECTS.exists():
         print(f'Writing a labeled dataset to {OBJECTS}', flush=True)
         write_demo_objects(OBJECTS)
-    config = 'mmcrosscl::detection/faster-rcnn_r18_demo.py'
-    return DemoData(unlabeled or PHOTOS, OBJECTS, 'val', config, 160)
-
-
-def pretrain(data: Path, work_dir: Path) -> Path:
-    """Pre-train on a folder of images, and return the path of the checkpoint."""
-    cfg = load_config(
-        'mmcrosscl::crosscl/r18_demo.py',
-        work_dir=work_dir,
-        options={
-            'train_dataloader.dataset.data_root': str(data),
-            'val_dataloader.dataset.data_root': str(data),
-        },
+    return Setting(
+        unlabeled=unlabeled,
+        labeled=OBJECTS,
+        unseen='val',
+        detector='mmcrosscl::detection/faster-rcnn_r18_demo.py',
+        options=_options(OBJECTS, 'val'),
+        view_size=160,
+        iterations=240,
+        weights=None,
+        start='random',
     )
-    build_runner(cfg).train()
-    return last_checkpoint(work_dir)
 
 
 def link_latest(work_dir: Path) -> None:
@@ -173,24 +228,55 @@ def link_latest(work_dir: Path) -> None:
     link.symlink_to(work_dir.name)
 
 
-def fine_tune(images: DemoData, pretrained: Path | None, work_dir: Path) -> Runner:
-    """Fine-tune and evaluate the demo's detector, and return its runner."""
-    unseen = images.annotations(images.unseen)
-    cfg = load_config(
-        images.detector,
-        work_dir=work_dir,
-        options={
-            'pretrained': pretrained and str(pretrained),
-            **{
-                f'{name}_dataloader.dataset.data_root': f'{images.labeled}/'
-                for name in ('train', 'val', 'test')
-            },
-            **{f'{name}_evaluator.ann_file': str(unseen) for name in ('val', 'test')},
-        },
+def fine_tune_all(
+    setting: Setting, starts: Mapping[str, Path | None], folders: Mapping[str, Path]
+) -> dict[str, FineTuned]:
+    """Fine-tune the demo's detector from each start, in processes that share the cores.
+
+    One process per core is faster than one process that uses all cores. Only the first process
+    prints its progress.
+
+    Args:
+        setting (Setting): Images and detector.
+        starts (Mapping[str, Path | None]): Checkpoint of each start. None for random weights.
+        folders (Mapping[str, Path]): Work dir of each start.
+    """
+    first, *others = starts
+    print(
+        f'Fine-tuning from {first} weights, and in parallel from {", ".join(others)} weights',
+        flush=True,
     )
-    runner = build_runner(cfg)
+    threads = max(1, torch.get_num_threads() // len(starts))
+    with ProcessPoolExecutor(len(starts), get_context('spawn')) as pool:
+        futures = {
+            start: pool.submit(
+                fine_tune, setting, weights, folders[start], threads, quiet=start != first
+            )
+            for start, weights in starts.items()
+        }
+        return {start: future.result() for start, future in futures.items()}
+
+
+def fine_tune(
+    setting: Setting, pretrained: Path | None, work_dir: Path, threads: int, quiet: bool
+) -> FineTuned:
+    """Fine-tune and evaluate the demo's detector in a process of its own."""
+    torch.set_num_threads(threads)
+    # the method that MMEngine sets, which warns if another one is set
+    set_start_method('fork', force=True)
+    if quiet:
+        with open(os.devnull, 'w') as null:
+            os.dup2(null.fileno(), 1)
+            os.dup2(null.fileno(), 2)
+    options = {**setting.options, 'pretrained': pretrained and str(pretrained)}
+    runner = build_runner(load_config(setting.detector, work_dir=work_dir, options=options))
     runner.train()
-    return runner
+    return FineTuned(
+        ap=score(runner, ''),
+        ap50=score(runner, '_50'),
+        detections=detect(runner),
+        classes=runner.val_dataloader.dataset.metainfo['classes'],
+    )
 
 
 def score(runner: Runner, kind: str) -> float:
@@ -203,4 +289,19 @@ def detect(runner: Runner, batches: int = 2) -> list:
     """Return the predictions on the first batches of the validation set."""
     runner.model.eval()
     loader = itertools.islice(runner.val_dataloader, batches)
-    return [sample for batch in loader for sample in runner.model.val_step(batch)]
+    # other processes cannot receive tensors that have a gradient or are on a GPU
+    with torch.no_grad():
+        return [sample.cpu() for batch in loader for sample in runner.model.val_step(batch)]
+
+
+def _annotations(labeled: Path, part: str) -> Path:
+    return labeled / f'annotations/{part}.json'
+
+
+def _options(labeled: Path, unseen: str) -> dict[str, str]:
+    """Return the settings of a detector's config for a labeled dataset."""
+    names = ('train', 'val', 'test')
+    return {
+        **{f'{name}_dataloader.dataset.data_root': f'{labeled}/' for name in names},
+        **{f'{name}_evaluator.ann_file': str(_annotations(labeled, unseen)) for name in names[1:]},
+    }

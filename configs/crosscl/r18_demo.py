@@ -15,7 +15,7 @@ train_dataloader = dict(
     pin_memory=False,
     # infinite, so that the number of iterations does not depend on the number of images
     sampler=dict(type='mmcrosscl.SeededInfiniteSampler', shuffle=True),
-    dataset=dict(data_root='data/demo_scenes/unlabeled/', data_prefix='', pipeline=train_pipeline),
+    dataset=dict(data_root='data/demo_sensor/unlabeled/', data_prefix='', pipeline=train_pipeline),
 )
 
 similarity_pipeline = _base_.similarity_pipeline
@@ -23,7 +23,7 @@ similarity_pipeline[1].update(scale=96)
 val_dataloader = dict(
     num_workers=1,
     dataset=dict(
-        data_root='data/demo_scenes/unlabeled/',
+        data_root='data/demo_sensor/unlabeled/',
         data_prefix='',
         max_images=96,
         pipeline=similarity_pipeline,

@@ -6,7 +6,7 @@ _base_ = [
 ]
 
 # the checkpoint of the last `make demo`, which also writes the images
-pretrained = 'work_dirs/r18_demo/latest/iter_240.pth'
+pretrained = 'work_dirs/demo/latest/faster-rcnn_r18_demo_pretrained.pth'
 
 model = dict(
     # BN, because training with one process does not need SyncBN

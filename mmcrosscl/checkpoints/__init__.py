@@ -2,6 +2,7 @@
 
 from .conversion import Conversion
 from .convert import TARGETS, convert, convert_file
+from .efficientnet_lite import missing_weight_packages, write_efficientnet_lite0
 from .identify import Source, identify
 from .literals import UNKNOWN, read_literals, stored_config
 from .normalization import InputFormat, preprocessor_input_format
@@ -22,6 +23,7 @@ __all__ = [
     'convert_for_model',
     'identify',
     'last_checkpoint',
+    'missing_weight_packages',
     'model_input_format',
     'preprocessor_input_format',
     'read_checkpoint',
@@ -29,4 +31,5 @@ __all__ = [
     'stored_config',
     'verify_checksums',
     'write_checkpoint',
+    'write_efficientnet_lite0',
 ]

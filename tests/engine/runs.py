@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
@@ -126,8 +127,13 @@ class KillWorker(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if runner.iter == 1:
             for process in multiprocessing.active_children():
-                process.kill()
-                process.join()
+                kill(process)
+
+
+def kill(process: BaseProcess) -> None:
+    """Kill a child process and wait until it is dead, but leave its status to torch."""
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
 def tiny_run(folder: Path, by_epoch: bool = True, length: int = 3, images: int = 12, **settings):

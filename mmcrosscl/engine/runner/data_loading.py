@@ -118,6 +118,9 @@ def defer_death_reports() -> None:
 def resume_death_reports() -> None:
     """Install torch's SIGCHLD handler again, and report the deaths since it was replaced.
 
+    A process that has been joined since is not reported. Its loader waits for its batch, and finds
+    it dead after 5 seconds.
+
     Raises:
         RuntimeError: By torch, if a worker died.
     """

@@ -10,6 +10,7 @@ import time
 import pytest
 import torch
 from torch.utils.data import Dataset
+from torch.utils.data._utils import signal_handling
 
 from mmcrosscl.engine import ResumableRunner, build_runner
 from mmcrosscl.engine.runner import data_loading
@@ -48,6 +49,8 @@ def build_loader(**settings):
 
 @pytest.fixture
 def loader():
+    # torch sets its handler once per process, but some of the tests replace it
+    signal_handling._set_SIGCHLD_handler()
     before = signal.getsignal(signal.SIGCHLD)
     yield build_loader()
     signal.signal(signal.SIGCHLD, before)
@@ -192,8 +195,7 @@ def test_a_death_between_batches_is_reported_at_the_next_batch(loader, workers):
     batches = BatchIterator(loader, timeout=300)
     next(batches)
     victim = workers()[0]
-    victim.kill()
-    victim.join()
+    runs.kill(victim)
     subprocess.run(['true'], check=True)
     with pytest.raises(RunError, match=f'worker process {victim.pid} died; .*--resume'):
         next(batches)
@@ -216,8 +218,7 @@ def test_the_deaths_of_several_loaders_are_dropped(workers):
     for batches in iterators:
         next(batches)
     for worker in workers():
-        worker.kill()
-        worker.join()
+        runs.kill(worker)
     with pytest.raises((RunError, RuntimeError)):
         next(iterators[0])
     restore_death_reports()

