@@ -1,11 +1,13 @@
-"""The example projects run with the installed wheel."""
+"""The example project runs with the installed wheel, and the notebook in this environment."""
 
 import os
 import shutil
 import subprocess
 import sys
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from tests.test_inheritance import ROOT, site  # noqa: F401
 
@@ -39,3 +41,19 @@ def test_the_project_with_its_own_dataset(site, tmp_path):  # noqa: F811
     assert 'pretrained: None, the weights are random' in logs['random']
     assert 'rtmdet_tiny_csv_pretrained.pth' in logs['pretrained']
     assert all('pascal_voc/mAP' in log for log in logs.values())
+
+
+@pytest.mark.slow(100)
+def test_the_notebook(tmp_path, monkeypatch):
+    # Jupyter otherwise reads and writes in the home folder
+    monkeypatch.setenv('HOME', str(tmp_path))
+    # the notebook calls the command mmcrosscl
+    folder = os.path.dirname(sys.executable)
+    monkeypatch.setenv('PATH', f'{folder}:{os.environ["PATH"]}')
+    notebook = nbformat.read(ROOT / 'examples/notebook/pretrain_and_fine_tune.ipynb', as_version=4)
+    resources = {'metadata': {'path': str(tmp_path)}}
+    NotebookClient(notebook, timeout=600, kernel_name='python3', resources=resources).execute()
+    report = tmp_path / 'work_dirs/notebook/pretrain/report.html'
+    assert report.stat().st_size > 100_000
+    outputs = [str(cell.get('outputs')) for cell in notebook.cells]
+    assert any('P3 and P4, between two views' in text for text in outputs)

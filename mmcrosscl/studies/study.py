@@ -3,8 +3,9 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mmcrosscl.checkpoints import atomic_write
 from mmcrosscl.datasets import (
@@ -84,8 +85,10 @@ class Study:
     @classmethod
     def from_json(cls, text: str) -> 'Study':
         """Read the contents of ``study.json``."""
-        values = json.loads(text)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()
+        }
+        return cls(**values)
 
 
 def create_study(
@@ -198,15 +201,19 @@ def create_study(
 def write_study(study: Study, files: Mapping[str, dict], work_dir: Path) -> None:
     """Write the settings and the label files of a study.
 
+    A study with the same settings and fewer seeds in the folder is extended.
+
     Raises:
-        InputError: If the folder contains a study with other settings.
+        InputError: If the folder contains a study with other settings, or with more seeds.
     """
     path = work_dir / 'study.json'
-    if path.is_file() and Study.from_json(path.read_text()) != study:
-        raise InputError(
-            f'{work_dir} contains a study with other settings; set another --work-dir, or pass '
-            'only --work-dir to resume that study'
-        )
+    if path.is_file():
+        earlier = Study.from_json(path.read_text())
+        if study.seeds < earlier.seeds or replace(earlier, seeds=study.seeds) != study:
+            raise InputError(
+                f'{work_dir} contains a study with other settings; set another --work-dir, or pass '
+                'only --work-dir to resume that study'
+            )
     for name, contents in files.items():
         write_coco(contents, work_dir / f'labels/{name}.json')
     atomic_write(path, lambda path: path.write_text(study.to_json()))

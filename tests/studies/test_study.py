@@ -34,6 +34,17 @@ def test_the_validation_part_is_in_no_subset(settings, tmp_path):
     assert written == json.loads(Path(settings['test']).read_text())
 
 
+def test_a_study_is_extended_by_seeds(settings, tmp_path):
+    write_study(*create_study(**{**settings, 'seeds': 1}), tmp_path)
+    before = {path: path.read_text() for path in (tmp_path / 'labels').iterdir()}
+    write_study(*create_study(**{**settings, 'seeds': 2}), tmp_path)
+    assert Study.from_json((tmp_path / 'study.json').read_text()).seeds == 2
+    assert all(path.read_text() == text for path, text in before.items())
+    assert {path.name.split('@')[0] for path in (tmp_path / 'labels').iterdir()} >= {'train.1'}
+    with pytest.raises(InputError, match='contains a study with other settings'):
+        write_study(*create_study(**{**settings, 'seeds': 1}), tmp_path)
+
+
 def test_a_study_is_read_as_it_was_written(settings, tmp_path):
     study, files = create_study(**settings)
     write_study(study, files, tmp_path)
