@@ -52,7 +52,7 @@ def test_a_study_is_read_as_it_was_written(settings, tmp_path):
     assert study.classes == ('brick', 'cat', 'coffee', 'coins', 'grass', 'gravel')
     write_study(study, files, tmp_path)
     with pytest.raises(InputError, match='contains a study with other settings'):
-        write_study(replace(study, seeds=5), files, tmp_path)
+        write_study(replace(study, fine_tune_iters=5), files, tmp_path)
 
 
 def test_the_default_rates_are_multiples_of_that_of_the_detector(settings):
