@@ -10,7 +10,7 @@ help:
 	@echo 'make test                    run all tests'
 	@echo 'make check                   check the style and run the fast tests'
 	@echo 'make soak                    run 2,000 iterations and look for leaks'
-	@echo 'make lint                    check format and style'
+	@echo 'make lint                    check format, style and types'
 	@echo 'make docs                    build the documentation in docs/_build'
 	@echo 'make setup                   create .venv, which the other targets do if it does not exist'
 	@echo 'make constraints             write the newest versions to requirements/constraints/'
@@ -38,7 +38,7 @@ soak: $(READY)
 	@$(VENV)/bin/python -m pytest -m soak -s
 
 lint: $(READY)
-	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
 
 docs: $(READY)
 	@$(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs docs/_build

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
@@ -120,7 +121,7 @@ def pretrain(
         text = config_text(parts, features, folder, images, schedule, terms, start)
         if changes is not None:
             text = merge_changes(text, str(changes))
-    settings = dict(work_dir=work_dir, options=options, resume=resume, amp=amp)
+    settings: dict[str, Any] = dict(work_dir=work_dir, options=options, resume=resume, amp=amp)
     arguments = _arguments(**settings)
     with TemporaryDirectory() as temporary:
         # errors in the options are found before anything is written to the work dir
@@ -185,7 +186,7 @@ def _value(name: str, value: object) -> str:
     return str(value)
 
 
-def _failure(status: int) -> Exception:
+def _failure(status: int) -> Preempted | RunError:
     if status == EXIT_PREEMPTED:
         return Preempted()
     error = RunError(f'the training processes ended with status {status}; see the error above')

@@ -87,7 +87,8 @@ def named_checkpoints(checkpoints: Sequence[str]) -> dict[str, str | None]:
     """
     named: dict[str, str | None] = {}
     for text in checkpoints:
-        name, separator, path = text.partition('=')
+        name, separator, file = text.partition('=')
+        path: str | None = file
         if text == UNTRAINED:
             path = None
         elif not separator or Path(text).exists():
@@ -116,6 +117,7 @@ def _region(
 ) -> tuple[np.ndarray, list[float]]:
     """Return an image as a view, and a box in pixels of this view."""
     dataset = build_dataset(data, image_folder, view_size)
+    box: list[float] | None
     if region is not None:
         path = region[0]
         try:

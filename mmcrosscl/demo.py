@@ -120,7 +120,7 @@ def run_demo(data: str | Path | None = None) -> str:
     print('Comparing the features before and after training', flush=True)
     training, unseen = setting.annotations('train'), setting.annotations(setting.unseen)
     models: dict[str, str | None] = {
-        setting.start: setting.weights and str(setting.weights),
+        setting.start: str(setting.weights) if setting.weights else None,
         'CrossCL': str(checkpoint),
     }
     probe = probe_checkpoints(

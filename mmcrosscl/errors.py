@@ -73,11 +73,13 @@ class NonFiniteError(RunError):
 class Preempted(SystemExit):
     """Training was preempted. A checkpoint is saved, and the process exits with status 75."""
 
+    code: int
+
     def __init__(self) -> None:
         super().__init__(EXIT_PREEMPTED)
 
 
-def sentence(error: Exception) -> str:
+def sentence(error: BaseException) -> str:
     """Return the message of an error, without the traceback that a worker process adds."""
     text = str(error).rstrip()
     if 'Traceback (most recent call last)' in text:

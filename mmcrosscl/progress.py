@@ -5,9 +5,9 @@ All bars of a process share one display. Lines that are printed meanwhile appear
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
@@ -127,14 +127,14 @@ class ProgressBar:
             description (str, optional): New name of the step.
             details (str, optional): New text of the line below the bars.
         """
-        if self._task is None:
+        if self._task is None or _display is None:
             if self.lines and self.due:
                 self._due = time.monotonic() + NEXT_LINE
                 of = f'{completed:,}' if self.total is None else f'{completed:,}/{self.total:,}'
                 write_line(f'{description or self.description}: {of} {self.unit}'.rstrip())
             return
         self._due = time.monotonic() + REFRESH
-        changed = dict(description=description, details=details)
+        changed: dict[str, Any] = dict(description=description, details=details)
         _display.update(
             self._task,
             completed=completed,
@@ -145,7 +145,7 @@ class ProgressBar:
     def close(self) -> None:
         """Remove the bar; a second call does nothing."""
         global _display
-        if self._task is None:
+        if self._task is None or _display is None:
             return
         _display.remove_task(self._task)
         self._task = None
@@ -179,7 +179,7 @@ def track(
         total (int, optional): Number of items. Defaults to ``len(items)``.
         unit (str): Name of the items. Defaults to ''.
     """
-    total = len(items) if total is None else total
+    total = len(cast(Sized, items)) if total is None else total
     with progress_bar(description, total, unit) as bar:
         for completed, item in enumerate(items):
             if bar.due:

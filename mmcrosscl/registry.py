@@ -95,7 +95,7 @@ def component_class(registry: Registry, name: str | type | None) -> type | None:
     return registry.get(name) if isinstance(name, str) else name
 
 
-def find_component(kind: str | type) -> Callable | None:
+def find_component(kind: str | type | None) -> Callable | None:
     """Return the component that a config's ``type`` names, or None if no registry has it."""
     if not isinstance(kind, str):
         return kind

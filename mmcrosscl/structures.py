@@ -25,8 +25,8 @@ def _keep_position(operator: Callable) -> Callable:
 
     def method(self: 'SeededIndex', *operands: object) -> object:
         # int's operators reject NumPy integers, and NumPy's operators would drop the seed
-        operands = [int(x) if isinstance(x, Integral) else x for x in operands]
-        result = operator(int(self), *operands)
+        plain = [int(x) if isinstance(x, Integral) else x for x in operands]
+        result = operator(int(self), *plain)
         if isinstance(result, tuple):
             return tuple(map(self.at, result))
         return self.at(result) if isinstance(result, int) else result
@@ -35,8 +35,8 @@ def _keep_position(operator: Callable) -> Callable:
 
 
 def _with_integer_operators(cls: type) -> type:
-    binary = ('add', 'sub', 'mul', 'floordiv', 'mod', 'divmod', 'pow')
-    binary += ('lshift', 'rshift', 'and', 'or', 'xor')
+    binary = ['add', 'sub', 'mul', 'floordiv', 'mod', 'divmod', 'pow']
+    binary += ['lshift', 'rshift', 'and', 'or', 'xor']
     unary = ('neg', 'pos', 'abs', 'invert')
     for name in (*binary, *(f'r{name}' for name in binary), *unary):
         setattr(cls, f'__{name}__', _keep_position(getattr(int, f'__{name}__')))
@@ -63,12 +63,17 @@ class SeededIndex(int):
         position (int): Position in the sampler's order of the epoch, counted over all ranks.
     """
 
+    seed: int
+    epoch: int
+    position: int
+
     def __new__(cls, index: int, seed: int, epoch: int, position: int) -> 'SeededIndex':
         self = super().__new__(cls, index)
         self.seed, self.epoch, self.position = seed, epoch, position
         return self
 
-    def __getnewargs__(self) -> tuple[int, int, int, int]:
+    # the stub of int has the type of its own single argument
+    def __getnewargs__(self) -> tuple[int, int, int, int]:  # type: ignore[override]
         return int(self), self.seed, self.epoch, self.position
 
     def at(self, index: int) -> 'SeededIndex':

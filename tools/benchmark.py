@@ -12,11 +12,11 @@ import torch
 try:
     # some packages print messages when they are imported
     with redirect_stdout(io.StringIO()):
-        from benchmarks import comm, harness, loader, loss, step
+        from benchmarks import comm, flops, harness, loader, loss, step
 except ImportError as error:
     sys.exit(f'error: {error}')
 
-PARTS = ('loader', 'loss', 'step', 'comm')
+PARTS = ('loader', 'loss', 'step', 'comm', 'flops')
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,6 +51,9 @@ def report(part: str, rounds: int, small: bool, compiled: bool) -> str:
         if not small:
             sizes = dict(images=32 if torch.cuda.is_available() else 8, size=224, depth=50)
         return step.report(rounds, **sizes, compiled=compiled)
+    if part == 'flops':
+        sizes = dict(images=2, size=64, depth=18) if small else dict(images=8, size=224, depth=50)
+        return flops.report(**sizes)
     return comm.report(rounds, images=2 if small else 8, processes=4)
 
 

@@ -76,7 +76,8 @@ def adapt_to_model(
         InputError: If the strides of the model are placed differently, or the first convolution is
             not certain although the formats differ.
     """
-    style = style_of(model.backbone)
+    backbone = model.get_submodule('backbone')
+    style = style_of(backbone)
     if source.style and style and source.style != style:
         places = {'pytorch': '3×3', 'caffe': 'first 1×1'}
         raise InputError(
@@ -98,7 +99,7 @@ def adapt_to_model(
         f'set model.data_preprocessor.mean={numbers(wanted.mean)} and '
         f'model.data_preprocessor.std={numbers(wanted.std)}'
     )
-    if (conv := first_conv_of_model(model.backbone)) is None:
+    if (conv := first_conv_of_model(backbone)) is None:
         raise InputError(
             f'the checkpoint is for {source.describe()}, the model reads {target.describe()}, and '
             'the first convolution of the backbone, which would be adapted, is not certain; set '

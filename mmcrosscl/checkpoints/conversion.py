@@ -60,7 +60,9 @@ class Conversion:
             count = parts.setdefault((_part(origin), _part(name)), [0, 0])
             count[0] += 1
             count[1] += self.state_dict[name].numel()
-        rows = [(*part, str(n), f'{size:,}') for part, (n, size) in parts.items()]
+        rows: list[tuple[str, ...]] = [
+            (*part, str(n), f'{size:,}') for part, (n, size) in parts.items()
+        ]
         table = _columns([('from', 'to', 'tensors', 'elements'), *rows])
         if not self.skipped:
             return table

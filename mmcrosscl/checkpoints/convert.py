@@ -84,14 +84,16 @@ def convert_source(source: Source, to: str, start_level: int = 0, flat: bool = F
         )
     if not to.startswith(('crosscl', 'mmdet')):
         weights = weights | _complete_resnet(weights, to)
-    notes, warnings = (), ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     if flat:
         adaptation = adapt_to_torchvision(weights, input_format)
         weights = weights | adaptation.weights
         input_format = adaptation.input_format
         notes, warnings = adaptation.notes, adaptation.warnings
     complete = 'key_encoder.steps' in weights
-    state, origin, skipped = {}, {}, dict(source.skipped)
+    skipped: dict[str, str] = dict(source.skipped)
+    state, origin = {}, {}
     for name, value in weights.items():
         target = _target(name, to, start_level, complete)
         # counters that the checkpoint lacks have no original name

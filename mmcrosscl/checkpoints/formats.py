@@ -145,7 +145,8 @@ DETECTOR = Format(
     (
         (r'(backbone\..+)', r'\1'),
         (r'neck\.(.+)', r'neck.detector.\1'),
-        (r'.+', Skipped('not part of the backbone or the neck')),
+        # also of names with line breaks
+        (r'(?s:.*)', Skipped('not part of the backbone or the neck')),
     ),
 )
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import cast
 
 from torch import Tensor
 
@@ -107,8 +108,9 @@ def _unwrapped(name: str) -> str:
 def _translate(state: Mapping[str, Tensor]) -> tuple[str, Targets]:
     """Return the kind of project, and the CrossCL name or the reason to skip it for every name."""
     known = next((f for f in FORMATS if any(re.fullmatch(f.telltale, n) for n in state)), None)
-    targets = {name: known.translate(name) for name in state} if known else {}
-    unknown = [name for name, target in targets.items() if target is None]
+    translated = {name: known.translate(name) for name in state} if known else {}
+    unknown = [name for name, target in translated.items() if target is None]
+    targets = {name: target for name, target in translated.items() if target is not None}
     detector = known is not None and known.kind == DETECTOR.kind
     if known and not unknown and not (detector and _is_other_backbone(_weights(targets, state))):
         return known.kind, targets
@@ -116,7 +118,8 @@ def _translate(state: Mapping[str, Tensor]) -> tuple[str, Targets]:
         if (found := find_resnet(state)) is not None:
             return found
         if detector or known is None and any(re.fullmatch(DETECTOR.telltale, n) for n in state):
-            return DETECTOR.kind, {name: DETECTOR.translate(name) for name in state}
+            # the last rule matches every name
+            return DETECTOR.kind, cast(Targets, {n: DETECTOR.translate(n) for n in state})
     if known is None:
         raise InputError(
             f'no known checkpoint format has names such as {few(state)}; pass a checkpoint of '

@@ -47,7 +47,7 @@ def stored_config(checkpoint: Mapping) -> dict[str, Any]:
     return read_literals(text) if isinstance(text, str) else {}
 
 
-def _literal(node: ast.AST) -> Any:
+def _literal(node: ast.AST | None) -> Any:
     """Return the value of a literal or of a call of dict, with UNKNOWN for everything else."""
     if isinstance(node, ast.Constant):
         return node.value

@@ -58,8 +58,8 @@ class InputFormat:
         mean, std = _triple(given.get('mean')), _triple(given.get('std'))
         order, style = given.get('channel_order'), given.get('style')
         valid = given.keys() == {'mean', 'std', 'channel_order', 'style'}
-        valid = valid and mean is not None and std is not None and min(std) > 0
-        if not valid or order not in ('rgb', 'bgr') or style not in ('pytorch', 'caffe', None):
+        valid = valid and style in ('pytorch', 'caffe', None)
+        if not valid or order not in ('rgb', 'bgr') or not mean or not std or min(std) <= 0:
             raise InputError(
                 f'the input_format of the checkpoint is {values}; expected a dict of mean and std '
                 "(three numbers each, std above 0), channel_order ('rgb' or 'bgr') and style "
@@ -199,7 +199,8 @@ def _triple(values: object) -> Triple | None:
     if not all(isinstance(x, Real) and math.isfinite(x) for x in values):
         return None
     first, *rest = map(float, values)
-    return (first, *rest) if rest else (first, first, first)
+    second, third = rest or (first, first)
+    return first, second, third
 
 
 def numbers(values: Triple) -> str:

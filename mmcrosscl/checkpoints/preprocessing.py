@@ -1,8 +1,11 @@
 """Input format of a built model."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from torch import nn
 
-from .normalization import NONE, InputFormat
+from .normalization import NONE, InputFormat, Triple
 
 
 def model_input_format(model: nn.Module) -> InputFormat | None:
@@ -14,10 +17,10 @@ def model_input_format(model: nn.Module) -> InputFormat | None:
     Args:
         model (nn.Module): Model with a ``backbone`` and usually a ``data_preprocessor``.
     """
-    preprocessor = getattr(model, 'data_preprocessor', None)
-    style = style_of(model.backbone)
+    preprocessor: Any = getattr(model, 'data_preprocessor', None)
+    style = style_of(model.get_submodule('backbone'))
     if hasattr(preprocessor, 'channel_order'):
-        mean, std = (tuple(map(float, x)) for x in (preprocessor.mean, preprocessor.std))
+        mean, std = (_triple(x) for x in (preprocessor.mean, preprocessor.std))
         return InputFormat(mean, std, preprocessor.channel_order, style)
     if not hasattr(preprocessor, '_enable_normalize'):
         return None
@@ -25,7 +28,7 @@ def model_input_format(model: nn.Module) -> InputFormat | None:
     if preprocessor._enable_normalize:
         mean, std = (
             # one value stands for three equal ones
-            tuple(x.flatten().expand(3).tolist())
+            _triple(x.flatten().expand(3).tolist())
             for x in (preprocessor.mean, preprocessor.std)
         )
     swapped = getattr(preprocessor, 'to_rgb', False)
@@ -33,10 +36,15 @@ def model_input_format(model: nn.Module) -> InputFormat | None:
     return InputFormat(mean, std, 'rgb' if swapped else 'bgr', style)
 
 
+def _triple(values: Iterable[float]) -> Triple:
+    first, second, third = map(float, values)
+    return first, second, third
+
+
 def style_of(backbone: nn.Module) -> str | None:
     """Return the style of the first bottleneck with a stride, or None if there is none."""
     for block in backbone.modules():
-        convs = [getattr(block, f'conv{index}', None) for index in (1, 2, 3)]
+        convs: list[Any] = [getattr(block, f'conv{index}', None) for index in (1, 2, 3)]
         if [getattr(conv, 'kernel_size', None) for conv in convs] == [(1, 1), (3, 3), (1, 1)]:
             first, second = convs[0].stride, convs[1].stride
             if first != second:

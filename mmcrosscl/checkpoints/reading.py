@@ -4,6 +4,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ class _Inert:
     def __init__(self, *args: object) -> None:
         pass
 
-    def __setstate__(self, state: object) -> None:
+    def __setstate__(self, state: Any) -> None:
         pass
 
 
@@ -98,7 +99,7 @@ HARMLESS: list[tuple[Callable, str]] = [
 ]
 
 
-def read_checkpoint(path: str | Path, trust: bool = False) -> dict:
+def read_checkpoint(path: str | Path, trust: bool = False) -> Mapping:
     """Read a checkpoint of any project to the CPU without running code in the file.
 
     Args:
@@ -108,7 +109,7 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> dict:
             the user. Defaults to False.
 
     Returns:
-        dict: Contents of the file, including MMEngine's message hub.
+        Mapping: Contents of the file, including MMEngine's message hub.
 
     Raises:
         DamagedCheckpointError: If the file is truncated, a checksum is wrong, or the format is

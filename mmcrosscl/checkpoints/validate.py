@@ -127,7 +127,7 @@ def _shapes(depth: str) -> Shapes:
 def _pyramid(weights: dict[str, Tensor], width: int) -> Shapes:
     convs = {match.group() for n in weights if (match := re.match(rf'{PYRAMID}\d', n))}
     out = max((_rows(weights, f'{conv}.conv.weight') for conv in convs), default=0)
-    shapes = {}
+    shapes: Shapes = {}
     for conv in sorted(convs):
         if 'lateral' in conv:
             shapes[f'{conv}.conv.weight'] = (out, width // 2 ** (3 - int(conv[-1])), 1, 1)

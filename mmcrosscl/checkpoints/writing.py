@@ -39,7 +39,7 @@ def write_checkpoint(contents: dict, path: str | Path) -> None:
         raise _unwritable(path, error) from error
 
 
-def atomic_write(path: str | Path, write: Callable[[Path], None]) -> None:
+def atomic_write(path: str | Path, write: Callable[[Path], object]) -> None:
     """Write to a temporary file in the same folder, then rename it to ``path``.
 
     Args:

@@ -111,7 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest='verb', metavar='VERB', required=True)
     for name in VERBS:
         module = import_module(f'.{name}', __package__)
-        summary = module.__doc__.splitlines()[0].rstrip('.')
+        summary = (module.__doc__ or name).splitlines()[0].rstrip('.')
         verb = verbs.add_parser(
             name,
             help=summary[0].lower() + summary[1:],

@@ -3,6 +3,7 @@
 import signal
 from types import FrameType
 
+from torch.distributed.elastic.agent.server import WorkerSpec
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import SignalException
 
@@ -10,12 +11,14 @@ try:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 # before torch 2.3, the agent takes no specification of logs
 except ImportError:
-    DefaultLogsSpecs = None
+    DefaultLogsSpecs = None  # type: ignore[assignment,misc]
 
 
-def build_agent(agent: type[LocalElasticAgent], spec: object) -> LocalElasticAgent:
+def build_agent(agent: type[LocalElasticAgent], spec: WorkerSpec) -> LocalElasticAgent:
     """Build an agent with the default logs."""
-    return agent(spec) if DefaultLogsSpecs is None else agent(spec, DefaultLogsSpecs())
+    if DefaultLogsSpecs is None:
+        return agent(spec)  # type: ignore[call-arg]
+    return agent(spec, DefaultLogsSpecs())
 
 
 def handle_signal(number: signal.Signals) -> None:

@@ -1,6 +1,6 @@
 """Fused optimizers, which older releases of torch lack for some classes and devices."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 
 import torch
@@ -8,11 +8,11 @@ from mmengine.logging import MMLogger
 from mmengine.registry import OPTIMIZERS
 
 
-def without_unsupported_fused(optim_wrapper: Mapping, device: torch.device) -> Mapping:
+def without_unsupported_fused(optim_wrapper: dict, device: torch.device) -> dict:
     """Return settings of an optimizer wrapper, without ``fused`` if torch does not support it.
 
     Args:
-        optim_wrapper (Mapping): Settings with an ``optimizer``. They are not modified.
+        optim_wrapper (dict): Settings with an ``optimizer``. They are not modified.
         device (torch.device): Device of the weights.
     """
     optimizer = optim_wrapper.get('optimizer')
@@ -31,7 +31,7 @@ def without_unsupported_fused(optim_wrapper: Mapping, device: torch.device) -> M
 
 
 @cache
-def supports_fused(optimizer: type[torch.optim.Optimizer], device: str) -> bool:
+def supports_fused(optimizer: Callable[..., torch.optim.Optimizer], device: str) -> bool:
     """Return whether ``fused=True`` works for an optimizer on a type of device.
 
     Args:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, _weights_only_unpickler
@@ -44,7 +45,7 @@ def safe_load(path: Path, substitutes: Sequence[tuple[Callable, str]]) -> object
             if any(name.endswith('/constants.pkl') for name in records.namelist()):
                 raise pickle.UnpicklingError('WeightsUnpickler error: it is a TorchScript archive')
     # torch.load takes the functions of the pickle module from here
-    restricted = ModuleType('restricted_pickle')
+    restricted: Any = ModuleType('restricted_pickle')
     restricted.Unpickler = restricted_unpickler(substitutes)
     restricted.load = lambda file, **settings: restricted.Unpickler(file, **settings).load()
     with _without(FORCE_WEIGHTS_ONLY):
@@ -77,7 +78,9 @@ def restricted_unpickler(substitutes: Sequence[tuple[Callable, str]]) -> type:
 
     # the C class does not let a subclass check BUILD, which could change a known function
     class Unpickler(pickle._Unpickler):
-        dispatch = dict(pickle._Unpickler.dispatch)
+        # the stubs omit what only the Python class has
+        stack: list
+        dispatch: ClassVar[dict[int, Callable]] = dict(pickle._Unpickler.dispatch)
 
         def find_class(self, module: str, name: str) -> object:
             full = f'{module}.{name}'.replace('__builtin__.', 'builtins.')
@@ -88,7 +91,7 @@ def restricted_unpickler(substitutes: Sequence[tuple[Callable, str]]) -> type:
         def load_build(self) -> None:
             if not isinstance(self.stack[-2], (OrderedDict, Tensor, *stand_ins)):
                 raise pickle.UnpicklingError('WeightsUnpickler error: a state of another object')
-            super().load_build()
+            super().load_build()  # type: ignore[misc]
 
         dispatch[pickle.BUILD[0]] = load_build
 

@@ -6,8 +6,8 @@ from torch import Tensor
 try:
     from torch.nn.utils import get_total_norm
 except ImportError:
-
-    def get_total_norm(tensors: list[Tensor]) -> Tensor:
+    # without the arguments of torch's function that this package does not use
+    def get_total_norm(tensors: list[Tensor]) -> Tensor:  # type: ignore[misc]
         """Return the 2-norm of all values of the tensors, a scalar on their device.
 
         Args:

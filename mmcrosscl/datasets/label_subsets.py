@@ -95,7 +95,7 @@ def write_label_subsets(
 
 
 def _counts(sizes: Sequence[int | float], images: int) -> list[int]:
-    counts = []
+    counts: list[int] = []
     for size in sizes:
         share = isinstance(size, float)
         if not (0 < size < 1 if share else 1 <= size <= images):
@@ -103,7 +103,7 @@ def _counts(sizes: Sequence[int | float], images: int) -> list[int]:
                 f'subset size {size} is out of range; set a number from 1 to {images}, the number '
                 'of images, or a share between 0 % and 100 %'
             )
-        counts.append(max(1, round(size * images)) if share else size)
+        counts.append(max(1, round(size * images)) if isinstance(size, float) else size)
     if twice := {count for count in counts if counts.count(count) > 1}:
         raise InputError(
             f'two of the subset sizes {", ".join(map(str, sizes))} are {min(twice)} images; use '
@@ -123,9 +123,9 @@ def _classes_of_images(coco: Mapping) -> list[set]:
         row[image['id']] = index
     classes: list[set] = [set() for _ in row]
     for annotation in coco['annotations']:
-        index = row.get(annotation['image_id'])
-        if index is not None and not annotation.get('iscrowd'):
-            classes[index].add(annotation.get('category_id'))
+        place = row.get(annotation['image_id'])
+        if place is not None and not annotation.get('iscrowd'):
+            classes[place].add(annotation.get('category_id'))
     if not any(classes):
         raise InputError('the COCO file has no boxes; pass a file with labeled objects')
     return [found or {None} for found in classes]

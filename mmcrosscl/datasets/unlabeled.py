@@ -108,7 +108,8 @@ class UnlabeledDataset(CustomDataset):
             return super()._find_samples()
         # the prefix is removed as a string, because relpath takes seconds for a million paths
         prefix = os.path.join(folder, '')
-        samples, seen, waiting = [], set(), [folder]
+        samples: list[str] = []
+        seen, waiting = set(), [folder]
         with progress_bar(f'Indexing {folder}', unit='images') as bar:
             while waiting:
                 parent = waiting.pop()

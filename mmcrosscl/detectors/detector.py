@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mmdet.models import BaseDetector
 from mmengine.config import Config
@@ -12,6 +13,8 @@ from mmcrosscl.checkpoints import preprocessor_input_format
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import argument_names, default_argument, find_component
 
+# a dict or MMEngine's ConfigDict
+Settings = TypeVar('Settings', bound=Mapping)
 SYNCHRONIZED = ('SyncBN', 'MMSyncBN', 'naiveSyncBN', 'SyncBatchNorm')
 
 
@@ -68,7 +71,7 @@ def find_detector(cfg: Config, name: str, keep_weights: bool = True) -> Detector
     with DefaultScope.overwrite_default_scope(scope):
         _check(model, name)
         backbone, neck = model['backbone'], model.get('neck')
-        changed = set()
+        changed: set[str] = set()
         for part in (backbone, *(neck if isinstance(neck, list) else [neck] if neck else [])):
             _make_trainable(part, changed)
             if not keep_weights:
@@ -90,7 +93,7 @@ def find_detector(cfg: Config, name: str, keep_weights: bool = True) -> Detector
     )
 
 
-def inner_detector(model: Mapping) -> Mapping:
+def inner_detector(model: Settings) -> Settings:
     """Return the detector in the config of a wrapper such as Soft Teacher, or the config itself."""
     wraps = 'type' in (model.get('detector') or {}) and 'tracker' not in model
     return model['detector'] if wraps else model

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from mmengine.registry import MODELS, DefaultScope
@@ -108,7 +110,7 @@ def _run(detector: Detector, size: int, wanted: int) -> Features:
             'can be contrasted; use another neck'
         )
     used = [maps[strides.index(stride)] for stride in levels.values()]
-    sum(x.mean() for x in (*used, stages[-1])).backward()
+    sum((x.mean() for x in (*used, stages[-1])), images.new_zeros(())).backward()
     modules = dict(backbone=backbone) | ({} if detector.neck is None else dict(neck=neck))
     named = {
         f'{part}.{name}': parameter
@@ -193,7 +195,7 @@ def _view_size(
     for candidate in sorted({smallest, *SIZES} - set(range(smallest))):
         images = torch.zeros(2, 3, candidate, candidate, device=_device())
         with suppress(InputError):
-            _maps(detector, 'neck', lambda images=images: neck(backbone(images)))
+            _maps(detector, 'neck', partial(lambda x: neck(backbone(x)), images))
             return candidate
     return size
 
@@ -205,18 +207,19 @@ def _supports_channels_last(backbone: nn.Module, neck: nn.Module, images: Tensor
     images = images[:1]
     expected = neck(backbone(images))
     try:
-        modules.to(memory_format=torch.channels_last)
+        # the stub of torch has no overload for the memory format alone
+        modules.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         found = neck(backbone(images.contiguous(memory_format=torch.channels_last)))
     # some layers view a weight as a matrix
     except RuntimeError:
         return False
     finally:
-        modules.to(memory_format=torch.contiguous_format).train()
+        modules.to(memory_format=torch.contiguous_format).train()  # type: ignore[call-overload]
     pairs = zip(_in_tuple(expected), _in_tuple(found))
     return all((a - b).abs().max() <= 1e-3 * a.abs().max() for a, b in pairs)
 
 
-def _in_tuple(outputs: object) -> object:
+def _in_tuple(outputs: Any) -> Any:
     """Return a single map as a tuple."""
     return (outputs,) if isinstance(outputs, Tensor) else outputs
 

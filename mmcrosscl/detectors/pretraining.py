@@ -1,6 +1,7 @@
 """The text of a pre-training config for a detector."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .detector import Detector
@@ -64,7 +65,7 @@ def config_text(
         str: A config in MMEngine's format, which inherits from the base configs of mmcrosscl.
     """
     iterations = schedule.iterations
-    pipeline = dict(train_pipeline=Code('_base_.train_pipeline'))
+    pipeline: dict[str, object] = dict(train_pipeline=Code('_base_.train_pipeline'))
     if features.view_size != VIEW_SIZE:
         # the second transform is TwoCrops
         pipeline['train_pipeline[1]["scale"]'] = features.view_size
@@ -73,7 +74,7 @@ def config_text(
         scale = features.view_size / VIEW_SIZE
         sigmas = tuple(round(scale * sigma, 3) for sigma in SIGMAS)
         pipeline['train_pipeline[2]["sigma_range"]'] = sigmas
-    settings = [
+    settings: list[dict] = [
         dict(
             _base_=[
                 'mmcrosscl::_base_/datasets/imagenet.py',
@@ -121,6 +122,8 @@ def source(value: object, indent: int = 0) -> str:
     """Return Python source for a value of a config, on one line if it is short."""
     if isinstance(value, Code):
         return str(value)
+    items: list[tuple[str, object]]
+    ends: Sequence[str]
     if isinstance(value, dict) and all(
         isinstance(key, str) and key.isidentifier() for key in value
     ):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.optim import OptimWrapper
@@ -70,7 +71,7 @@ def merge_options(cfg: Config, options: Mapping[str, object]) -> None:
     cfg.merge_from_dict(settings)
 
 
-def _check(name: str, value: object, before: object, after: object) -> None:
+def _check(name: str, value: object, before: Any, after: Any) -> None:
     """Raise an InputError unless the config or a component has a setting of this name."""
     parts = name.split('.')
     for position, part in enumerate(parts):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -168,7 +169,7 @@ def build_dataset(
     boxes = not Path(data).is_dir()
     if not Path(data).exists():
         raise InputError(f'{data} does not exist; pass a COCO file or a folder of images')
-    steps = [
+    steps: list[dict] = [
         dict(type='LoadImage'),
         dict(type='TwoCrops', scale=view_size, crop_ratio_range=(0.6, 1.0)),
         dict(type='RandomGaussianBlur'),
@@ -178,7 +179,7 @@ def build_dataset(
         dict(type='PackViews'),
     ]
     pipeline = [TRANSFORMS.build(dict(step, type=f'mmcrosscl.{step["type"]}')) for step in steps]
-    settings = dict(pipeline=pipeline, max_images=images)
+    settings: dict[str, Any] = dict(pipeline=pipeline, max_images=images)
     if not boxes:
         return UnlabeledDataset(data_root=str(data), **settings)
     folder = find_images(data, image_folder).resolve()
@@ -236,8 +237,8 @@ def _align(vectors: Mapping[str, Tensor], image: Tensor) -> list[StagePair]:
     last = image[min(CKA_REGIONS, len(image) - 1)]
     chosen = image < last if len(image) > CKA_REGIONS else image >= 0
     return [
-        StagePair(pair, linear_cka(*(vectors[stage][chosen] for stage in pair), image[chosen]))
-        for pair in itertools.combinations(vectors, 2)
+        StagePair((a, b), linear_cka(vectors[a][chosen], vectors[b][chosen], image[chosen]))
+        for a, b in itertools.combinations(vectors, 2)
     ]
 
 

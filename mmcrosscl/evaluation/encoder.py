@@ -97,11 +97,11 @@ def load_encoders(
     Raises:
         InputError: If a checkpoint cannot be read, or an untrained model has no config.
     """
-    paths = [path for path in checkpoints.values() if path is not None]
-    if not paths and config is None:
+    start = next((path for path in checkpoints.values() if path is not None), config)
+    if start is None:
         raise InputError('an untrained model needs a config; pass a checkpoint or --config')
     return {
-        name: untrained_encoder(next(iter(paths), config), config, trust)
+        name: untrained_encoder(start, config, trust)
         if path is None
         else load_encoder(path, config, trust)
         for name, path in checkpoints.items()

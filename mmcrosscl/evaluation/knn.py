@@ -1,5 +1,7 @@
 """Weighted k-nearest-neighbor classification on frozen features."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from mmengine.dist import all_reduce
@@ -68,8 +70,8 @@ class KNNClassifier(ImageClassifier):
             list[DataSample]: The same samples. ``pred_score`` is (num_classes,) and sums to 1;
             ``pred_label`` is the class with the highest score.
         """
-        if self.features is None:
-            self._encode_bank()
+        if self.features is None or self.labels is None:
+            self.features, self.labels = self._encode_bank()
         query = F.normalize(self.extract_feat(inputs)[-1], dim=1)
         similarity, nearest = (query @ self.features.T).topk(min(self.k, len(self.features)))
         votes = query.new_zeros(len(query), self.num_classes)
@@ -78,7 +80,7 @@ class KNNClassifier(ImageClassifier):
             sample.set_pred_score(vote / vote.sum()).set_pred_label(vote.argmax())
         return data_samples
 
-    def _encode_bank(self) -> None:
+    def _encode_bank(self) -> tuple[Tensor, Tensor]:
         loader = Runner.build_dataloader(self.bank)
         device = next(self.parameters()).device
         labels = torch.as_tensor(loader.dataset.get_gt_labels(), device=device)
@@ -93,4 +95,5 @@ class KNNClassifier(ImageClassifier):
         # Each process has zeros in the rows that other processes encode, so the sum joins all rows.
         # The sampler may repeat an image in two processes; the normalization cancels the factor 2.
         all_reduce(features)
-        self.features, self.labels = F.normalize(features, dim=1), labels
+        # the loader has at least one batch
+        return F.normalize(cast(Tensor, features), dim=1), labels

@@ -175,7 +175,7 @@ def fit(vectors: Tensor, classes: Tensor) -> Callable[[Tensor], Tensor]:
     targets = targets - center
     u, s, vt = torch.linalg.svd(x, full_matrices=False)
     rotated = u.T @ targets
-    least, weights = torch.inf, None
+    least, best = torch.inf, PENALTIES[0]
     for penalty in PENALTIES:
         shrunk = s**2 / (s**2 + penalty * len(x))
         # the intercept, which has no penalty, adds 1 / R
@@ -183,8 +183,8 @@ def fit(vectors: Tensor, classes: Tensor) -> Callable[[Tensor], Tensor]:
         residuals = (targets - u @ (shrunk[:, None] * rotated)) / (1 - hat).clamp(1e-9)
         error = float(residuals.square().mean())
         if error < least:
-            least = error
-            weights = vt.T @ ((s / (s**2 + penalty * len(x)))[:, None] * rotated)
+            least, best = error, penalty
+    weights = vt.T @ ((s / (s**2 + best * len(x)))[:, None] * rotated)
     return lambda unseen: ((unseen.double() - mean) / std @ weights + center).argmax(1)
 
 

@@ -25,10 +25,12 @@ def comparison_table(comparison: Comparison) -> str:
         f'{comparison.data}, views of {comparison.view_size} pixels',
         'Each cell is a mean with its 95 % interval.',
     ]
-    pairs = Counter((pair.query, pair.key, pair.views) for each in measured for pair in each.levels)
+    counts = Counter(
+        (pair.query, pair.key, pair.views) for each in measured for pair in each.levels
+    )
     # a pair of levels that a single checkpoint has is no comparison
     least = min(2, sum(bool(each.levels) for each in measured))
-    pairs = [pair for pair, count in pairs.items() if count >= least]
+    pairs = [pair for pair, count in counts.items() if count >= least]
     for query, key, views in pairs:
         where = 'between two views' if views == TWO_VIEWS else 'in one view'
         title = f'{query.upper()} and {key.upper()}, {where}'
@@ -44,8 +46,8 @@ def comparison_table(comparison: Comparison) -> str:
         lines += ['', 'Backbone stages in one view, linear CKA']
         lines.append(_row('', [' and '.join(pair).upper() for pair in stages], indent))
     for each in measured if stages else ():
-        cells = {pair.stages: cell(pair.cka) for pair in each.stages}
-        lines.append(_row(each.name, [cells.get(pair, '') for pair in stages], indent))
+        by_stages = {pair.stages: cell(pair.cka) for pair in each.stages}
+        lines.append(_row(each.name, [by_stages.get(pair, '') for pair in stages], indent))
     notes = []
     for each in measured:
         if each.collapsed:

@@ -1,17 +1,19 @@
 """The CrossCL algorithm."""
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from mmpretrain.models.selfsup import BaseSelfSupervisor
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import MODELS
 from mmcrosscl.structures import ViewPairSample
 
 from .communication import start_gather
+from .head import CrossCLHead
 from .key_encoder import KeyEncoder
 
 
@@ -46,11 +48,13 @@ class CrossCL(BaseSelfSupervisor):
         InputError: If the head's levels or strides do not match the neck.
     """
 
+    head: CrossCLHead
+
     def __init__(
         self,
         backbone: dict,
         neck: dict,
-        head: dict,
+        head: dict | CrossCLHead,
         queue: dict = dict(type='mmcrosscl.KeyQueue', length=65536),
         momentum: float = 0.001,
         channels_last: bool = True,
@@ -63,13 +67,14 @@ class CrossCL(BaseSelfSupervisor):
             default = dict(type='mmcrosscl.ViewPreprocessor')
             data_preprocessor = {**default, **(data_preprocessor or {})}
         super().__init__(backbone, neck, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        if not isinstance(head, nn.Module):
-            head = MODELS.build(dict(head, strides=self.neck.strides))
-        self.head = head
-        if not head.strides.items() <= self.neck.strides.items():
+        if isinstance(head, dict):
+            self.head = MODELS.build(dict(head, strides=self.neck.strides))
+        else:
+            self.head = head
+        if not self.head.strides.items() <= self.neck.strides.items():
             raise InputError(
-                f'the head has strides {head.strides}, but the neck has {self.neck.strides}; set '
-                "the head's strides to the neck's"
+                f'the head has strides {self.head.strides}, but the neck has '
+                f"{self.neck.strides}; set the head's strides to the neck's"
             )
         # without `stage_strides`, only the strides of the neck's levels restrict the view size
         stage_strides = getattr(self.neck, 'stage_strides', ())
@@ -162,7 +167,7 @@ class CrossCL(BaseSelfSupervisor):
             'tensor'.
         """
         if mode == 'predict':
-            return self.predict(inputs, data_samples)
+            return self.predict(cast(list[Tensor], inputs), data_samples)
         return super().forward(inputs, data_samples, mode)
 
     def _views(self, inputs: list[Tensor]) -> list[Tensor]:

@@ -168,7 +168,7 @@ class CrossCLHead(BaseModule):
         return {
             term.negatives_key: start_gather(cells[term.key])
             if term.negatives == ALL_RANKS
-            else partial(cells.get, term.key)
+            else partial(cells.__getitem__, term.key)
             for term in {term.negatives_key: term for term in self.terms}.values()
             if term.negatives != QUEUE
         }
@@ -216,7 +216,7 @@ class CrossCLHead(BaseModule):
                 level: self._vectors(key, level, rois, view_size)
                 for level in dict.fromkeys(term.key for term in self.terms)
             }
-            results = {}
+            results: dict[Term, tuple[Tensor, Tensor]] = {}
             # terms with the same negatives are fastest in one call
             for negatives_key in dict.fromkeys(term.negatives_key for term in self.terms):
                 terms = [term for term in self.terms if term.negatives_key == negatives_key]

@@ -33,6 +33,8 @@ class KeyEncoder(nn.Module):
         InputError: If the momentum is out of range.
     """
 
+    steps: Tensor
+
     def __init__(self, backbone: nn.Module, neck: nn.Module, momentum: float) -> None:
         super().__init__()
         if not 0 < momentum <= 1:

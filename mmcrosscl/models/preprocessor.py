@@ -39,6 +39,9 @@ class ViewPreprocessor(BaseDataPreprocessor):
         InputError: If only one of mean and std is set, or one does not have three values.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(
         self,
         mean: Sequence[float] | None = None,
@@ -46,16 +49,18 @@ class ViewPreprocessor(BaseDataPreprocessor):
         rgb_to_bgr: bool = False,
     ) -> None:
         super().__init__(non_blocking=True)
-        if (mean is None) != (std is None) or mean is not None and not len(mean) == len(std) == 3:
+        if (mean is None) != (std is None) or (
+            mean is not None and std is not None and not len(mean) == len(std) == 3
+        ):
             raise InputError(
                 f'mean is {mean} and std is {std}; set both for three channels, or omit both'
             )
         self.mean = tuple(map(float, mean or (0, 0, 0)))
         self.std = tuple(map(float, std or (1, 1, 1)))
         self.channel_order = 'bgr' if rgb_to_bgr else 'rgb'
-        mean, std = torch.tensor(self.mean), torch.tensor(self.std)
-        self.register_buffer('scale', 1 / std, persistent=False)
-        self.register_buffer('shift', -mean / std, persistent=False)
+        center, width = torch.tensor(self.mean), torch.tensor(self.std)
+        self.register_buffer('scale', 1 / width, persistent=False)
+        self.register_buffer('shift', -center / width, persistent=False)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Prepare a batch from :func:`~mmcrosscl.datasets.collate_views`.
@@ -138,7 +143,7 @@ def _groups(
     """Yield device functions, each with a list of (row, function arguments)."""
     applied = [0] * len(plans)
     while True:
-        waiting = {}
+        waiting: dict[Callable, list[tuple[int, tuple[float, ...]]]] = {}
         for row, plan in enumerate(plans):
             if applied[row] < len(plan):
                 name, parameter = plan[applied[row]]

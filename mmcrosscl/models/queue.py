@@ -23,6 +23,9 @@ class KeyQueue(nn.Module):
         InputError: If ``dim`` or ``length`` is less than 1.
     """
 
+    keys: Tensor
+    pointer: Tensor
+
     def __init__(self, dim: int, length: int) -> None:
         super().__init__()
         if dim < 1 or length < 1:

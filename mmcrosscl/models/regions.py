@@ -1,5 +1,7 @@
 """Pooling of boxes on a feature map into unit vectors, with layers of ``mmcv.ops``."""
 
+from collections.abc import Mapping
+
 import torch.nn.functional as F
 from mmcv import ops
 from torch import Tensor, nn
@@ -7,13 +9,13 @@ from torch import Tensor, nn
 from mmcrosscl.errors import InputError
 
 
-def build_roi_layer(settings: dict, stride: int) -> nn.Module:
+def build_roi_layer(settings: Mapping, stride: float) -> nn.Module:
     """Build a layer of ``mmcv.ops`` that pools one cell per box from a pyramid level.
 
     Args:
-        settings (dict): The layer's type and arguments, as in MMDetection's RoI extractors, such
+        settings (Mapping): The layer's type and arguments, as in MMDetection's RoI extractors, such
             as ``dict(type='RoIAlign', output_size=1, sampling_ratio=0, aligned=False)``.
-        stride (int): Pixels of the view per cell of the level.
+        stride (float): Pixels of the view per cell of the level.
 
     Raises:
         InputError: If the layer is unknown or its output is not a single cell.

@@ -31,7 +31,7 @@ def plain_loss(model: CrossCL, inputs: list[Tensor], samples: list[ViewPairSampl
         key = model.key_encoder.neck(model.key_encoder.backbone(key_view))
     paired = np.concatenate([sample.paired for sample in samples])
     target = torch.from_numpy(np.where(paired, 0, -1)).to(query_view.device)
-    total = 0.0
+    total = query_view.new_zeros(())
     for term in model.head.terms:
         q = all_vectors(model, query, term.query, samples, 'query')
         k = all_vectors(model, key, term.key, samples, 'key')
@@ -71,11 +71,11 @@ def all_vectors(
     """
     if level == GLOBAL:
         return F.normalize(features[GLOBAL], dim=1)
-    rois = []
+    padded = []
     for index, sample in enumerate(samples):
         boxes = np.where(sample.paired[:, None], sample.regions(view), 0)
-        rois.append(np.pad(boxes, ((0, 0), (1, 0)), constant_values=index))
-    rois = torch.from_numpy(np.concatenate(rois)).to(features[level])
+        padded.append(np.pad(boxes, ((0, 0), (1, 0)), constant_values=index))
+    rois = torch.from_numpy(np.concatenate(padded)).to(features[level])
     return model.head.region_vectors(features[level], rois, level)
 
 

@@ -113,7 +113,8 @@ class Run:
     @property
     def training_time(self) -> timedelta:
         """Time from the first to the last record, summed over the sessions."""
-        return sum((s.ended - s.started for s in self.sessions), timedelta())
+        times = ((s.started, s.ended) for s in self.sessions)
+        return sum((ended - started for started, ended in times if started and ended), timedelta())
 
     @property
     def newest(self) -> Checkpoint | None:

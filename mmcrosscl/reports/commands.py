@@ -7,7 +7,7 @@ from datetime import datetime
 from .collect import Run
 
 # config for fine-tuning by the depth of the pre-trained ResNet
-FINE_TUNING = {
+FINE_TUNING: dict[object, str] = {
     18: 'mmcrosscl::detection/faster-rcnn_r18_demo.py',
     50: 'mmcrosscl::detection/mask-rcnn_r50_fpn_1x_coco.py',
 }

@@ -167,14 +167,14 @@ def _train_curves(scalars: Scalars, points: int, batch: int | None) -> Iterator[
     if len(steps) != len(others):
         return
     with np.errstate(divide='ignore', invalid='ignore'):
-        values = dict(
+        computed = dict(
             images_per_second=batch / seconds if batch else None,
             data_wait=np.minimum(waits / seconds, 1),
         )
     for name in derived:
-        if values[name] is not None:
+        if computed[name] is not None:
             plot, factor = next((p, f) for pattern, p, f in TRAIN_PLOTS if pattern == name)
-            yield _curve(plot, term_label(name), steps, values[name] * factor, points)
+            yield _curve(plot, term_label(name), steps, computed[name] * factor, points)
 
 
 def _evaluation_curves(scalars: Scalars, points: int) -> Iterator[Curve]:

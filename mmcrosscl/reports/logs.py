@@ -92,7 +92,9 @@ def read_session(log: Path) -> Session:
         tail = file.read()
     first, stamps = STAMP.search(head), STAMP.findall(tail)
     started = _date(first[1]) if first else None
-    summary, resumed, preempted, non_finite = {}, 0, None, []
+    summary: dict[str, str] = {}
+    resumed, non_finite = 0, []
+    preempted: int | None = None
     for warning, block, iteration in _records(log):
         if block:
             rows = (line.strip().partition('  ') for line in block.splitlines())
@@ -103,7 +105,7 @@ def read_session(log: Path) -> Session:
             non_finite.append(int(found[1]))
         elif found := PREEMPTED.match(warning):
             preempted = int(found[1])
-    iteration, total, length = _progress(tail)
+    last, total, length = _progress(tail)
     return Session(
         log=log,
         started=started,
@@ -111,7 +113,7 @@ def read_session(log: Path) -> Session:
         environment=_environment(head.decode(errors='replace')),
         summary=summary,
         resumed_after=resumed,
-        iteration=max(iteration, resumed, preempted or 0),
+        iteration=max(last, resumed, preempted or 0),
         total=total,
         epoch_length=length,
         preempted_after=preempted,
@@ -125,7 +127,10 @@ def _records(log: Path) -> Iterator[tuple[str, str, str]]:
         while chunk := file.read(CHUNK):
             chunk += file.readline()
             for match in RECORD.finditer(chunk):
-                yield tuple((group or b'').decode(errors='replace') for group in match.groups())
+                warning, block, iteration = (
+                    (group or b'').decode(errors='replace') for group in match.groups()
+                )
+                yield warning, block, iteration
 
 
 def _environment(head: str) -> dict[str, str]:

@@ -32,7 +32,7 @@ class Report:
         runs: The runs, none of which is empty.
         published: Settings of the published recipe by dotted name.
         now: Time of the report, in local time.
-        views: Sample views by the number of the run.
+        views: Sample views by the work dir of the run.
         pictures: Pictures by the path of the ``similarity.json`` beside them.
         notes: What cannot be shown, and why, one sentence each.
     """
@@ -40,7 +40,7 @@ class Report:
     runs: Sequence[Run]
     published: Mapping[str, object]
     now: datetime
-    views: Mapping[int, Picture] = field(default_factory=dict)
+    views: Mapping[Path, Picture] = field(default_factory=dict)
     pictures: Mapping[Path, Sequence[Picture]] = field(default_factory=dict)
     notes: Sequence[str] = ()
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +96,6 @@ def _title(row: Mapping) -> str:
     return f'{str(row["query"]).upper()} and {str(row["key"]).upper()}, {where}'
 
 
-def _estimate(values: object) -> Estimate:
+def _estimate(values: Iterable) -> Estimate:
     value, low, high = (math.nan if x is None else float(x) for x in values)
     return value, low, high

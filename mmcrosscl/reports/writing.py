@@ -52,7 +52,8 @@ def write_report(work_dirs: Sequence[str | Path], out: str | Path | None = None)
             f'{", ".join(map(str, folders))}: there is no log, config or checkpoint of a run; pass '
             'the work dir of a run'
         )
-    views, pictures = {}, {}
+    views: dict[Path, Picture] = {}
+    pictures: dict[Path, list[Picture]] = {}
     for name, run in zip(run_names([run.work_dir for run in runs]), runs):
         if drawn := _sample_views(run, name, notes):
             views[run.work_dir] = drawn

@@ -50,13 +50,12 @@ class Arm:
     def _text(self, form: Callable[[str], str]) -> str:
         if self.is_random:
             return RANDOM
-        weights = None
+        parts = []
+        if self.terms is not None:
+            parts.append(self.terms + ('' if self.changes is None else f'@{form(self.changes)}'))
         if self.weights is not None:
-            weights = 'weights' + ('' if self.weights == OWN else f'={form(self.weights)}')
-        if self.terms is None:
-            return weights
-        changes = '' if self.changes is None else f'@{form(self.changes)}'
-        return self.terms + changes + ('' if weights is None else f'+{weights}')
+            parts.append('weights' + ('' if self.weights == OWN else f'={form(self.weights)}'))
+        return '+'.join(parts)
 
 
 def parse_arm(text: str) -> Arm:

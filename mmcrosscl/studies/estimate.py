@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import torch
 from mmengine.config import Config
@@ -73,7 +74,7 @@ def estimate(work_dir: Path, study: Study) -> dict[str, float]:
 
 
 def _pretrain_steps(study: Study, arms: Sequence[Arm]) -> dict[str, float]:
-    """Return the seconds of a pre-training step by name of the arm."""
+    """Return the seconds of a pre-training step by name of the arm, for arms with terms."""
     if not arms:
         return {}
     parts = find_detector(read_config(study.detector), study.detector, keep_weights=False)
@@ -82,7 +83,8 @@ def _pretrain_steps(study: Study, arms: Sequence[Arm]) -> dict[str, float]:
     schedule = Schedule(study.pretrain_iters, study.pretrain_batch, workers=1)
     steps = {}
     for arm in arms:
-        text = config_text(parts, features, study.unlabeled, len(pool), schedule, arm.terms)
+        terms = cast(str, arm.terms)
+        text = config_text(parts, features, study.unlabeled, len(pool), schedule, terms)
         if arm.changes is not None:
             text = merge_changes(text, arm.changes)
         with TemporaryDirectory() as temporary:

@@ -164,7 +164,7 @@ def _set_classes(node: object, count: int) -> None:
     if isinstance(node, list | tuple):
         for item in node:
             _set_classes(item, count)
-    if isinstance(node, Mapping):
+    if isinstance(node, dict):
         for key, value in node.items():
             if key == 'num_classes':
                 node[key] = count

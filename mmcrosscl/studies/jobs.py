@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 from mmengine.config import Config
 
@@ -75,7 +76,9 @@ def _pretrain(study: Study, job: Job, folder: Path, execute: Execute) -> None:
     arm = study.plan.arm(job.arm)
     words = ['pretrain', '--detector', study.detector, '--data', study.unlabeled]
     words += ['--work-dir', str(folder), '--iters', str(study.pretrain_iters)]
-    words += ['--batch-size', str(study.pretrain_batch), '--terms', arm.terms, '--resume']
+    # only arms with terms have this kind of job
+    terms = cast(str, arm.terms)
+    words += ['--batch-size', str(study.pretrain_batch), '--terms', terms, '--resume']
     if arm.weights is None:
         words.append('--from-scratch')
     elif arm.weights != OWN:
@@ -104,7 +107,8 @@ def _train(
 def _final(work_dir: Path, study: Study, job: Job, folder: Path, execute: Execute) -> dict:
     plan = study.plan
     results = read_results(work_dir, study)
-    searches = plan.searches(plan.arm(job.arm), job.labels)
+    # only pre-trainings have no number of labels
+    searches = plan.searches(plan.arm(job.arm), cast(int, job.labels))
     best = best_search(searches, {each.id: results[each.id]['ap'] for each in searches})
     trained = Job(SEARCH, job.arm, job.seed, job.labels, best.rate, best.length)
     source = job_folder(work_dir, best)

@@ -93,7 +93,7 @@ class Plan:
         arm = self.arm(job.arm)
         if job.kind != PRETRAIN and arm.terms is not None:
             needed.append(Job(PRETRAIN, arm.name, job.seed))
-        if job.kind == FINAL:
+        if job.kind == FINAL and job.labels is not None:
             needed += self.searches(arm, job.labels)
         return needed
 
@@ -113,4 +113,4 @@ def best_search(searches: Sequence[Job], scores: Mapping[str, float]) -> Job:
         searches (Sequence[Job]): The searches of an arm.
         scores (Mapping[str, float]): AP by id of the job.
     """
-    return max(searches, key=lambda job: (scores[job.id], -job.length, -job.rate))
+    return max(searches, key=lambda job: (scores[job.id], -job.length, -(job.rate or 0.0)))

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -61,7 +62,8 @@ class Results:
         """Return the number of labels, arm, AP, AP50, learning rate and number of seeds per row."""
         ap, ap50 = self.scores(), self.scores('ap50')
         return [
-            (labels, arm, *(mean_with_interval(list(x[arm, labels].values())) for x in (ap, ap50)),
+            (labels, arm, mean_with_interval(list(ap[arm, labels].values())),
+             mean_with_interval(list(ap50[arm, labels].values())),
              self._rate(arm, labels), len(ap[arm, labels]))
             for labels in self.study.labels
             for arm in self.arms
@@ -144,7 +146,7 @@ def markdown(results: Results) -> str:
         '|---|---|---|---|---|---|',
     ]
     for labels, arm, ap, ap50, rate, seeds in results.rows():
-        cells = (labels, arm, format_mean(ap), format_mean(ap50), rate, seeds)
+        cells = [labels, arm, format_mean(ap), format_mean(ap50), rate, seeds]
         lines.append(f'| {" | ".join(map(str, cells))} |')
     if differences := results.differences():
         lines += [
@@ -155,7 +157,7 @@ def markdown(results: Results) -> str:
             '|---|---|---|---|---|',
         ]
     for each in differences:
-        cells = (each.labels, each.first, each.second, format_mean(each.mean, '+'), each.verdict)
+        cells = [each.labels, each.first, each.second, format_mean(each.mean, '+'), each.verdict]
         lines.append(f'| {" | ".join(map(str, cells))} |')
     lines += ['', *(f'- {note}' for note in results.notes())]
     return '\n'.join(lines).rstrip() + '\n'
@@ -199,14 +201,15 @@ def plot_scores(results: Results) -> Figure:
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
-        figure.legend(loc='outside right', title='start')
+        figure.legend(loc='outside right center', title='start')
     return figure
 
 
 def render(results: Results, figure: Figure) -> str:
     """Return the page of a study in HTML, without scripts and without network access."""
-    figure.canvas.draw()
-    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    canvas = cast(FigureCanvasAgg, figure.canvas)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     return render_template(
         'study.html',
         dict(mean=format_mean),

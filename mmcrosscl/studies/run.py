@@ -9,11 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 
@@ -34,7 +34,7 @@ ESTIMATE = 'estimate.json'
 POLL = 5.0
 
 
-def run_study(work_dir: str | Path, settings: Mapping[str, object] | None = None) -> str:
+def run_study(work_dir: str | Path, settings: Mapping[str, Any] | None = None) -> str:
     """Run a study, or the rest of it, and write its results.
 
     Several processes, also on several machines with the same file system, can run one study.
@@ -148,7 +148,6 @@ class StudyRunner:
         self._children: set[subprocess.Popen] = set()
         self._stopped: int | None = None
         self._error: BaseException | None = None
-        self._bar: ProgressBar | None = None
 
     def run(self) -> None:
         """Run all jobs that are not done.
@@ -274,7 +273,7 @@ class _Stopped(Exception):
     """Ends a worker whose job was interrupted."""
 
 
-def visible_devices() -> list[str | None]:
+def visible_devices() -> Sequence[str | None]:
     """Return the GPUs that this process may use, or a single None without GPUs."""
     count = torch.cuda.device_count()
     if count < 2:

@@ -1,6 +1,7 @@
 """Figures whose parts are placed in inches from the upper left corner, as arrays of pixels."""
 
 import warnings
+from typing import cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -38,7 +39,7 @@ def place_text(figure: Figure, left: float, top: float, text: str, **settings) -
         **settings: Properties of :class:`matplotlib.text.Text`.
     """
     full_width, full_height = figure.get_size_inches()
-    settings = dict(va='center', parse_math=False) | settings
+    settings = {'va': 'center', 'parse_math': False, **settings}
     return figure.text(left / full_width, 1 - top / full_height, printable(text), **settings)
 
 
@@ -57,8 +58,9 @@ def shorten(text: str, length: int) -> str:
 
 def pixels(figure: Figure) -> np.ndarray:
     """Render a figure as (H, W, 3) uint8, RGB."""
+    canvas = cast(FigureCanvasAgg, figure.canvas)
     with warnings.catch_warnings():
         # file names may contain characters that matplotlib's font does not have
         warnings.filterwarnings('ignore', r'Glyph \d+')
-        figure.canvas.draw()
-    return np.array(figure.canvas.buffer_rgba())[..., :3].copy()
+        canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3].copy()

@@ -41,5 +41,7 @@ def plot_loss_curves(work_dir: str | Path, picture: str | Path) -> None:
         axes.set_xlabel('iteration')
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
-    figure.legend(*loss_axes.get_legend_handles_labels(), title='query → key', loc='outside right')
+    figure.legend(
+        *loss_axes.get_legend_handles_labels(), title='query → key', loc='outside right center'
+    )
     figure.savefig(picture, dpi=120)

@@ -5,6 +5,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 
@@ -16,7 +17,7 @@ CHUNK = 1 << 20
 COUNTERS = ('step', 'iter', 'epoch')
 
 
-class TrainScalars(Sequence):
+class TrainScalars(Sequence[dict]):
     """Scalars of the logged training iterations, sorted by step: a sequence of dicts.
 
     The values are stored in arrays, because a million dicts would need gigabytes.
@@ -94,6 +95,12 @@ class TrainScalars(Sequence):
     def __len__(self) -> int:
         return len(self.steps)
 
+    @overload
+    def __getitem__(self, index: int) -> dict: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict]: ...
+
     def __getitem__(self, index: int | slice) -> dict | list[dict]:
         if isinstance(index, slice):
             return [self[row] for row in range(*index.indices(len(self)))]
@@ -166,7 +173,7 @@ def read_scalars(work_dir: str | Path) -> Scalars:
     return Scalars(train, [evaluation[key] for key in sorted(evaluation)], foreign)
 
 
-def _lines(log: Path) -> Iterator[object]:
+def _lines(log: Path) -> Iterator[Any]:
     with log.open('rb') as file:
         while lines := file.readlines(CHUNK):
             try:
@@ -177,7 +184,7 @@ def _lines(log: Path) -> Iterator[object]:
             yield from values if values and len(values) == len(lines) else _each(lines)
 
 
-def _each(lines: list[bytes]) -> Iterator[object]:
+def _each(lines: list[bytes]) -> Iterator[Any]:
     for line in lines:
         try:
             yield json.loads(line)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -118,8 +119,10 @@ def first_items(cfg: Config, count: int, seed: int) -> list[dict]:
     with seeded(seed), DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         loader = _build_loader(cfg, seed)
         _keep_images(loader.dataset, cfg.filename)
-        indices = islice(loader.sampler, min(count, len(loader.dataset)))
-        return [loader.dataset[index] for index in indices]
+        # the stub of torch's Dataset has no length
+        dataset: Any = loader.dataset
+        indices = islice(loader.sampler, min(count, len(dataset)))
+        return [dataset[index] for index in indices]
 
 
 def seen_views(item: dict) -> list[np.ndarray]:
@@ -252,27 +255,28 @@ def _draw_view(axes: Axes, view: np.ndarray, sample: ViewPairSample, name: str) 
                       fill=False, ec=COLORS[name], lw=2.2, clip_on=False)  # fmt: skip
     axes.add_patch(frame)
     boxes = sample.regions(name)
+    # the stubs of matplotlib do not accept arrays of vertices
     axes.add_collection(
-        PolyCollection(_corners(boxes[~sample.paired]), fc='none', ec='white', lw=0.6, alpha=0.45)
+        PolyCollection(_corners(boxes[~sample.paired]), fc='none', ec='white', lw=0.6, alpha=0.45)  # type: ignore[arg-type]
     )
     boxes = boxes[sample.paired]
     # a region has the color of its place in the grid of the query view
     colors = _grid_colors(sample.query_regions)[sample.paired]
-    style = dict(
+    style: dict[str, Any] = dict(
         clip_on=False, path_effects=[withStroke(linewidth=2.2, foreground=(0, 0, 0, 0.45))]
     )
-    axes.add_collection(PolyCollection(_corners(boxes), fc='none', ec=colors, lw=0.9, **style))
+    axes.add_collection(PolyCollection(_corners(boxes), fc='none', ec=colors, lw=0.9, **style))  # type: ignore[arg-type]
     colors_of_corners = np.repeat(colors, 4, axis=0)
     axes.add_collection(
-        LineCollection(_brackets(boxes), colors=colors_of_corners, lw=2, clip_on=False)
+        LineCollection(_brackets(boxes), colors=colors_of_corners, lw=2, clip_on=False)  # type: ignore[arg-type]
     )
     if len(boxes):
         smallest = np.min(boxes[:, 2:] - boxes[:, :2]) * 72 * VIEW / size
         disk = min(DISK, DISK_SHARE * smallest)
         x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2).T
         axes.scatter(x, y, disk**2, colors, edgecolors='black', linewidths=0.5, zorder=3)
-        for number, *center in zip(np.flatnonzero(sample.paired) + 1, x, y):
-            axes.text(*center, number, ha='center', va='center_baseline', weight='bold',
+        for number, across, down in zip(np.flatnonzero(sample.paired) + 1, x, y):
+            axes.text(across, down, number, ha='center', va='center_baseline', weight='bold',
                       fontsize=0.58 * disk, zorder=4)  # fmt: skip
     axes.set(xlim=(0, size), ylim=(size, 0))
 

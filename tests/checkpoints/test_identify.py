@@ -166,3 +166,10 @@ def test_the_error_names_a_few_weights_and_counts_the_rest(state):
     cut = {name: value for name, value in state.items() if 'layer4' not in name}
     with pytest.raises(InputError, match=r'names: (\S+, ){4}\S+ and \d+ more; pass a complete'):
         identify(cut)
+
+
+def test_a_name_with_a_line_break_is_not_part_of_a_detector():
+    weight = torch.zeros(2, 3, 1, 1)
+    source = identify({'backbone.a.weight': weight, 'x\ny': weight})
+    assert list(source.weights) == ['backbone.a.weight']
+    assert list(source.skipped) == ['x\ny']

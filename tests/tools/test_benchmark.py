@@ -21,6 +21,7 @@ def run(*words):
         ('loader', ['Pillow', 'MMPretrain', 'mmcrosscl', 'mmcrosscl, on_device=True']),
         ('loss', ['plain: all logits', 'mmcrosscl', '512', '1,024']),
         ('step', ['plain', r'\+ channels-last', r'\+ bfloat16', '1', '2', '4']),
+        ('flops', ['1,000 iterations of 32', r'200 epochs of ImageNet \(published\)']),
         ('comm', ['gather everything', 'mmcrosscl', '8', '64', '512']),
     ],
 )
@@ -31,7 +32,7 @@ def test_a_part_prints_its_tables(part, rows):
     for row in rows:
         assert re.search(rf'^\| {row}[^|]*\|( [^|]*\d[^|]*\|)+$', done.stdout, re.M), row
     # the speedup of the baseline is 1
-    assert re.search(r'\| 1 \|', done.stdout)
+    assert part == 'flops' or re.search(r'\| 1 \|', done.stdout)
 
 
 def test_zero_rounds_are_an_error():

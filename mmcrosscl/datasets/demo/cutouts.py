@@ -90,8 +90,8 @@ def split_sources(seed: int = 0) -> tuple[Sources, Sources]:
         paths = [path for path in paths if path.stem not in OMITTED_STEMS]
         training[name], test[name] = _split(paths, rng)
     photos = [path for path in sorted(NATURE.glob('*.jpg')) if path.stem not in WITH_OBJECTS]
-    photos = _split(photos, rng)
-    return Sources(training, photos[0]), Sources(test, photos[1])
+    training_photos, test_photos = _split(photos, rng)
+    return Sources(training, training_photos), Sources(test, test_photos)
 
 
 @cache

@@ -66,7 +66,8 @@ def write_demo_objects(folder: str | Path, train: int = 200, val: int = 100, see
 def _write_split(
     folder: Path, count: int, photos: dict[str, Image.Image], rng: np.random.Generator
 ) -> dict:
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for image_id in track(range(count), f'Writing {folder.name} images', unit='images'):
         name = f'{image_id:04d}.jpg'
         canvas = _patch(photos[BACKGROUNDS[rng.integers(len(BACKGROUNDS))]], (SIZE, SIZE), rng)
@@ -127,7 +128,8 @@ def _silhouette(rng: np.random.Generator) -> Image.Image:
     turn = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
     corners = corners * [width / 2, height / 2] @ turn
     corners -= corners.min(axis=0)
-    large = Image.new('L', tuple(int(side) + 1 for side in corners.max(axis=0)))
+    right, bottom = (int(side) + 1 for side in corners.max(axis=0))
+    large = Image.new('L', (right, bottom))
     ImageDraw.Draw(large).polygon([tuple(corner) for corner in corners], fill=255)
     mask = large.resize([min(max(side // 4, SIDES[0] // 2), SIZE) for side in large.size])
     return mask.crop(mask.point(lambda value: 255 * (value > 127)).getbbox())
@@ -137,8 +139,8 @@ def _patch(photo: Image.Image, size: tuple[int, int], rng: np.random.Generator) 
     """Return a random crop of a photograph with random flip, blur, brightness and contrast."""
     scale = min(rng.uniform(1, 2), photo.width / size[0], photo.height / size[1])
     width, height = round(size[0] * scale), round(size[1] * scale)
-    left = rng.integers(photo.width - width + 1)
-    top = rng.integers(photo.height - height + 1)
+    left = int(rng.integers(photo.width - width + 1))
+    top = int(rng.integers(photo.height - height + 1))
     patch = photo.resize(size, Image.Resampling.BILINEAR, (left, top, left + width, top + height))
     if rng.random() < 0.5:
         patch = patch.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

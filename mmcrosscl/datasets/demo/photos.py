@@ -103,5 +103,6 @@ def _cut(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
     left = rng.integers(photo.width - width + 1)
     top = rng.integers(photo.height - height + 1)
     cut = photo.crop((left, top, left + width, top + height))
-    cut.thumbnail([rng.integers(160, 321)] * 2)
+    side = int(rng.integers(160, 321))
+    cut.thumbnail((side, side))
     return cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else cut

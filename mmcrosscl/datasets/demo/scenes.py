@@ -92,8 +92,8 @@ def as_sensor(scene: Image.Image, rng: np.random.Generator) -> Image.Image:
     # darker, so that speckle does not saturate
     values = 0.7 * np.asarray(blurred, np.float32)
     values = values * rng.gamma(SPECKLE, 1 / SPECKLE, values.shape)
-    gray = Image.fromarray(values.clip(0, 255).astype(np.uint8))
-    return Image.merge('RGB', [gray] * 3)
+    channel = Image.fromarray(values.clip(0, 255).astype(np.uint8))
+    return Image.merge('RGB', [channel] * 3)
 
 
 def _draw(
@@ -130,8 +130,8 @@ def _compose(
     photo = open_nature_photo(sources.photos[rng.integers(len(sources.photos))])
     side = rng.uniform(SIZE, min(photo.size))
     left, top = (rng.uniform(0, length - side) for length in photo.size)
-    box = (left, top, left + side, top + side)
-    scene = photo.resize((SIZE, SIZE), Image.Resampling.BILINEAR, box)
+    part = (left, top, left + side, top + side)
+    scene = photo.resize((SIZE, SIZE), Image.Resampling.BILINEAR, part)
     scene = ImageEnhance.Brightness(scene).enhance(rng.uniform(0.6, 1.1))
     count = rng.integers(2, 6)
     objects: list[tuple[int, list[int], int]] = []

@@ -16,8 +16,9 @@ from mmcrosscl.registry import TRANSFORMS
 
 # EXIF orientations that swap width and height
 TURNED = (5, 6, 7, 8)
-# Pillow raises an error for more pixels, and a warning for more than half of them
-PILLOWS_LIMIT = 2 * Image.MAX_IMAGE_PIXELS
+# Pillow raises an error for more pixels, and a warning for more than half of them. Applications can
+# set Pillow's limit to None; the number is its default.
+PILLOWS_LIMIT = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)
 # a pixel with four channels of 16 bits
 BYTES_PER_PIXEL = 8
 
@@ -126,9 +127,9 @@ def decode_image(
             if image.format in ('JPEG', 'MPO') and image.mode in ('RGB', 'L'):
                 pixels = _decode_jpeg(data, image.size, min_size)
                 if pixels is not None and orientation != 1:
-                    image = Image.fromarray(pixels)
-                    image.getexif()[ExifTags.Base.Orientation] = orientation
-                    pixels = np.array(ImageOps.exif_transpose(image))
+                    turned = Image.fromarray(pixels)
+                    turned.getexif()[ExifTags.Base.Orientation] = orientation
+                    pixels = np.array(ImageOps.exif_transpose(turned))
             return _decode(image) if pixels is None else pixels, (height, width)
 
 

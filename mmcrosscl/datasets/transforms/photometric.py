@@ -10,6 +10,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -40,7 +41,7 @@ class Operation:
 
     on_cpu: Callable[[np.ndarray, float], np.ndarray]
     on_device: Callable[[Tensor, Tensor, float], Tensor]
-    parameter_range: Callable[[float], tuple[float, float]]
+    parameter_range: Callable[[Any], tuple[float, float]]
     arguments: tuple[float, ...] = ()
     max_amount: float = math.inf
 
@@ -53,6 +54,11 @@ def _shift(amount: float) -> tuple[float, float]:
     return -amount, amount
 
 
+def _range(amount: tuple[float, float]) -> tuple[float, float]:
+    low, high = amount
+    return low, high
+
+
 def _unused(_: float) -> tuple[float, float]:
     return 0.0, 0.0
 
@@ -62,7 +68,7 @@ OPERATIONS = dict(
         on_cpu=cpu.gaussian_blur,
         on_device=device.gaussian_blur,
         # the amount of blur is already a range
-        parameter_range=tuple,
+        parameter_range=_range,
     ),
     brightness=Operation(
         on_cpu=cpu.adjust_brightness,

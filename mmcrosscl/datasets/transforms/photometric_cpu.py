@@ -23,7 +23,8 @@ def adjust_brightness(view: np.ndarray, factor: float) -> np.ndarray:
 
 def adjust_contrast(view: np.ndarray, factor: float) -> np.ndarray:
     """Blend with the view's mean gray: ``factor · view + (1 − factor) · mean``."""
-    mean = int(cv2.mean(_luma(view))[0] + 0.5)
+    # the stub of OpenCV allows a number for every result with one value per channel
+    mean = int(cv2.mean(_luma(view))[0] + 0.5)  # type: ignore[index]
     return _look_up(view, factor, (1 - factor) * mean)
 
 
@@ -35,7 +36,7 @@ def adjust_saturation(view: np.ndarray, factor: float) -> np.ndarray:
 
 def adjust_hue(view: np.ndarray, shift: float) -> np.ndarray:
     """Shift the hue by ``shift`` turns, −0.5 to 0.5."""
-    hsv = cv2.cvtColor(view, cv2.COLOR_RGB2HSV_FULL)
+    hsv: np.ndarray = cv2.cvtColor(view, cv2.COLOR_RGB2HSV_FULL)
     hsv[..., 0] += np.uint8(int(shift * 255) % 256)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
 

@@ -56,7 +56,8 @@ class RegionPairs(BaseTransform):
     def transform(self, results: dict) -> dict:
         size = results['img_shape'][0]
         query = windows(size, self.window, self.stride, self.grid, self.base_size)
-        key = map_boxes(query, *results['crops'], size)
+        query_crop, key_crop = results['crops']
+        key = map_boxes(query, query_crop, key_crop, size)
         paired = (key[:, :2] >= 0).all(axis=1) & (key[:, 2:] < size).all(axis=1)
         results['query_regions'] = query.astype(np.float32)
         results['key_regions'] = key.astype(np.float32)

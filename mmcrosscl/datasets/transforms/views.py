@@ -103,9 +103,10 @@ class TwoCrops(BaseTransform):
     def random_crop(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Return left, top, width and height of a random crop of an (H, W) image, in pixels."""
         # torchvision's algorithm with NumPy's generator; torch's takes 10 % of the time per image
+        smallest, largest = self.crop_ratio_range
         low, high = (math.log(aspect) for aspect in self.aspect_ratio_range)
         for _ in range(10):
-            area = height * width * np.random.uniform(*self.crop_ratio_range)
+            area = height * width * np.random.uniform(smallest, largest)
             aspect = math.exp(np.random.uniform(low, high))
             w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if 0 < w <= width and 0 < h <= height:

@@ -75,6 +75,8 @@ class MultiScaleHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
+        if data_batch is None:
+            return
         size = data_batch['inputs'][0].shape[-1]
         if size != self._size:
             self._size = size

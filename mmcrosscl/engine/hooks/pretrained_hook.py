@@ -1,5 +1,7 @@
 """Initialization of a detector or classifier from a pre-training checkpoint."""
 
+from typing import Any
+
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -47,7 +49,7 @@ class PretrainedHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Replace a 'Pretrained' ``init_cfg`` of the backbone by a random initialization."""
         # a model without a backbone is an error in before_train
-        backbone = getattr(unwrap_model(runner.model), 'backbone', None)
+        backbone: Any = getattr(unwrap_model(runner.model), 'backbone', None)
         init_cfg = getattr(backbone, 'init_cfg', None)
         if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
             return

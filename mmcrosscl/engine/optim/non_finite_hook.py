@@ -47,7 +47,7 @@ class NonFiniteHook(Hook):
         self.total = self.in_a_row = 0
         self._scale = math.inf
         self._between_updates = True
-        self._first: tuple[dict, dict] | None = None
+        self._first: tuple[dict, dict | None] | None = None
 
     def before_train(self, runner: Runner) -> None:
         model = unwrap_model(runner.model)
@@ -92,7 +92,11 @@ class NonFiniteHook(Hook):
         if may_stop and self.in_a_row >= self.limit:
             meta, batch = self._first
             samples = list(batch.get('data_samples') or []) if isinstance(batch, dict) else []
-            if samples and all(isinstance(sample, ViewPairSample) for sample in samples):
+            if (
+                batch is not None
+                and samples
+                and all(isinstance(sample, ViewPairSample) for sample in samples)
+            ):
                 path = self._write(runner, meta, batch['inputs'], samples)
                 hint = f'inspect the first of them with: mmcrosscl replay CONFIG {path}'
             else:

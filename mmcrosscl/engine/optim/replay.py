@@ -1,5 +1,6 @@
 """Replay of a NaN/Inf training step, which finds the first module with a NaN/Inf output."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -81,7 +82,7 @@ def _watch(name: str, bad_modules: list[str]):
     return check
 
 
-def _images(record: dict) -> list[str]:
+def _images(record: Mapping) -> list[str]:
     meta = record['meta']
     lines = [f'iteration {meta["iter"] + 1}, epoch {meta["epoch"] + 1}, rank {meta["rank"]}:']
     for sample in record['samples']:

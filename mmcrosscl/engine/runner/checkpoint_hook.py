@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
@@ -21,6 +22,9 @@ class SafeCheckpointHook(CheckpointHook):
         *args: Arguments of ``CheckpointHook``.
         **kwargs: Keyword arguments of ``CheckpointHook``.
     """
+
+    # MMEngine's backends have no common type with the methods that it calls
+    file_backend: Any
 
     def save_now(self, runner: Runner) -> str:
         """Save a checkpoint after the current iteration, also within an epoch. Return its path."""

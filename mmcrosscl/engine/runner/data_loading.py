@@ -5,9 +5,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+from types import FrameType
 
 from torch.utils.data import DataLoader
 
@@ -94,10 +95,10 @@ class BatchIterator:
 class _Deferred:
     """SIGCHLD handler that does nothing, and keeps the handler that it replaces."""
 
-    def __init__(self, handler: object) -> None:
+    def __init__(self, handler: Callable[[int, FrameType | None], object] | int) -> None:
         self.handler = handler
 
-    def __call__(self, number: int, frame: object) -> None:
+    def __call__(self, number: int, frame: FrameType | None) -> None:
         pass
 
 
@@ -176,7 +177,7 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def keep_alive_on_signals(init: object, worker_id: int) -> None:
+def keep_alive_on_signals(init: Callable[[int], object] | None, worker_id: int) -> None:
     """Initialize a worker process that ignores SIGUSR1, and SIGTERM unless its parent sends it.
 
     A cluster sends its signals to all processes of a job, but the main process still needs batches

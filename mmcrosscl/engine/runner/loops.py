@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Sized
+from typing import Any
 
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
@@ -65,7 +66,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
-    def _batches(self, done: int) -> Iterator[tuple[int, dict]]:
+    def _batches(self, done: int) -> Iterator[tuple[int, object]]:
         sampler = self.dataloader.sampler
         skip = 0
         if done and isinstance(sampler, SeededSampler):
@@ -90,6 +91,9 @@ class ResumableIterLoop(IterBasedTrainLoop):
     Raises:
         RunError: During training, if a worker process dies or no batch arrives within ``timeout``.
     """
+
+    # MMEngine's iterator, then one of this module, and None after training
+    dataloader_iterator: Any
 
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, **kwargs) -> None:
         dataloader, timeout = _take_timeout(dataloader)
@@ -123,6 +127,9 @@ class ResumableIterLoop(IterBasedTrainLoop):
 
 class _EndlessBatches(BatchIterator):
     """Batches of MMEngine's endless iterator, which can skip the iterations before a resume."""
+
+    # MMEngine's iterator, whose class is private, or its substitute
+    batches: Any
 
     def __init__(self, batches: Iterable, timeout: float, loop: ResumableIterLoop) -> None:
         super().__init__(batches, timeout)

@@ -1,8 +1,9 @@
 """Hook that saves the position in the order of images and resumes from it."""
 
+from typing import Any
+
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch.utils.data import Sampler
 
 from mmcrosscl.datasets import SeededIndex, SeededInfiniteSampler, SeededSampler
 from mmcrosscl.registry import HOOKS
@@ -104,7 +105,7 @@ class ResumeHook(Hook):
             )
 
 
-def _order(runner: Runner) -> tuple[Sampler | None, int]:
-    """Return the sampler of the training images, and the batch size per process."""
+def _order(runner: Runner) -> tuple[Any, int]:
+    """Return the sampler of the training images or None, and the batch size per process."""
     batches = runner.train_dataloader.batch_sampler
     return getattr(batches, 'sampler', None), getattr(batches, 'batch_size', 1)

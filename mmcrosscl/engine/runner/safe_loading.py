@@ -1,7 +1,7 @@
 """Safe loading of checkpoints by MMEngine and torch while a run is built, trained or tested."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from mmengine import fileio
@@ -26,7 +26,7 @@ def checkpoint_loading(trust: bool) -> Iterator[None]:
             of the user.
     """
 
-    def load(filename: str, map_location: object = None) -> dict:
+    def load(filename: str, map_location: object = None) -> Mapping:
         with fileio.get_local_path(os.path.expanduser(filename)) as path:
             checkpoint = read_checkpoint(path, trust)
         if not trust and isinstance(checkpoint.get('meta'), dict):

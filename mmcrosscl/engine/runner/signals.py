@@ -5,9 +5,12 @@ import signal
 import threading
 from collections.abc import Callable
 from functools import cache
+from types import FrameType
 
+# what signal.signal takes and returns; None for a handler that was not set from Python
+Handler = Callable[[int, FrameType | None], object] | int | None
 # maps each handled signal to its previous handler
-_before: dict[int, object] = {}
+_before: dict[int, Handler] = {}
 _mask = threading.local()
 
 
@@ -32,7 +35,8 @@ def handle(numbers: tuple[int, ...], handler: Callable) -> None:
 def restore() -> None:
     """Restore the handlers that were set before the first call of :func:`handle`."""
     for number, handler in _before.items():
-        signal.signal(number, handler)
+        # None is a handler that Python cannot restore
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
     _before.clear()
 
 

@@ -108,7 +108,8 @@ class CrossCLNeck(BaseModule):
         """
         self._check(stages)
         features = {'global': self.projection(stages[-1:])[0]}
-        maps, lateral = {}, None
+        maps: dict[int, Tensor] = {}
+        lateral: Tensor | None = None
         for stride, stage in zip(reversed(self.stage_strides), reversed(stages)):
             if (index := _index(stride)) not in self.lateral_convs:
                 break

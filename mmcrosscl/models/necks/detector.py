@@ -82,9 +82,11 @@ class DetectorNeck(BaseModule):
             )
         self.detector = MODELS.build(detector)
         # a list, because a ModuleDict rejects some level names, such as 'keys'
+        channels = level_channels or {}
         self.level_convs = nn.ModuleList(
-            nn.Conv2d(level_channels[level], embed_channels, 1)
-            for level in (self.levels if level_channels is not None else ())
+            nn.Conv2d(channels[level], embed_channels, 1)
+            for level in self.levels
+            if level in channels
         )
         self.projection = MoCoV2Neck(in_channels, hid_channels, feat_dim)
 
