@@ -9,6 +9,9 @@ from pathlib import Path
 from .dependencies import REQUIRED, has_compiled_ops, installed, problems
 from .version import __version__
 
+# the driver creates a folder per GPU
+NVIDIA_GPUS = '/proc/driver/nvidia/gpus'
+
 
 def describe_environment() -> tuple[str, list[str]]:
     """Describe versions, compiled ops, GPUs and precision.
@@ -42,6 +45,26 @@ def describe_environment() -> tuple[str, list[str]]:
     return '\n'.join(lines), fixes
 
 
+def unusable_gpu() -> str | None:
+    """Return a sentence with a fix if the machine has an NVIDIA GPU that torch cannot use.
+
+    A GPU that ``CUDA_VISIBLE_DEVICES`` hides is not a problem.
+    """
+    import torch
+
+    hidden = os.environ.get('CUDA_VISIBLE_DEVICES') in ('', '-1')
+    if hidden or torch.cuda.is_available() or not any(Path(NVIDIA_GPUS).glob('*')):
+        return None
+    reason = 'is a build without CUDA'
+    if torch.version.cuda:
+        reason = f'needs a driver for CUDA {torch.version.cuda}, which nvidia-smi shows'
+    return (
+        f'the machine has a GPU, but torch cannot use it: torch {torch.__version__} {reason}; '
+        'update the driver or install another build of torch, or set CUDA_VISIBLE_DEVICES=-1 to '
+        'train without the GPU'
+    )
+
+
 def _describe_devices(rows: dict[str, str], fixes: list[str]) -> None:
     import torch
 
@@ -69,11 +92,8 @@ def _describe_devices(rows: dict[str, str], fixes: list[str]) -> None:
             "mmcv's ops are compiled for the CPU only; run `make setup CUDA=1`, or set "
             'CUDA_VISIBLE_DEVICES=-1 to train without the GPU'
         )
-    if not gpus and torch.version.cuda and Path('/proc/driver/nvidia').exists():
-        fixes.append(
-            'a GPU driver is loaded, but torch cannot use a GPU; run nvidia-smi and check that the '
-            f'driver supports CUDA {torch.version.cuda}'
-        )
+    if (problem := unusable_gpu()) is not None:
+        fixes.append(problem)
     precision = ['float32', 'bfloat16 (mmcrosscl.BFloat16OptimWrapper)']
     if gpus:
         precision = ['float32', 'float16 (--amp)']

@@ -1,15 +1,19 @@
-"""Fused optimizers, which older releases of torch lack for some classes and devices."""
+"""Fused optimizers, which are not supported in some cases."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
 
 import torch
 from mmengine.logging import MMLogger
-from mmengine.registry import OPTIMIZERS
+from mmengine.optim import AmpOptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS
 
 
 def without_unsupported_fused(optim_wrapper: dict, device: torch.device) -> dict:
-    """Return settings of an optimizer wrapper, without ``fused`` if torch does not support it.
+    """Return settings of an optimizer wrapper, without ``fused`` if it is not supported.
+
+    Older releases of torch have no fused optimizer for some classes and devices. With loss scaling,
+    a first update that overflows would leave the momentum of a fused optimizer uninitialized.
 
     Args:
         optim_wrapper (dict): Settings with an ``optimizer``. They are not modified.
@@ -18,14 +22,17 @@ def without_unsupported_fused(optim_wrapper: dict, device: torch.device) -> dict
     optimizer = optim_wrapper.get('optimizer')
     if not isinstance(optimizer, Mapping) or 'fused' not in optimizer:
         return optim_wrapper
-    kind = optimizer['type']
-    if supports_fused(OPTIMIZERS.get(kind) if isinstance(kind, str) else kind, device.type):
+    kind, wrapper = optimizer['type'], optim_wrapper.get('type')
+    if isinstance(wrapper, str):
+        wrapper = OPTIM_WRAPPERS.get(wrapper)
+    if isinstance(wrapper, type) and issubclass(wrapper, AmpOptimWrapper):
+        reason = 'an overflow in the first iteration would leave its momentum uninitialized'
+    elif supports_fused(OPTIMIZERS.get(kind) if isinstance(kind, str) else kind, device.type):
         return optim_wrapper
+    else:
+        reason = f'torch {torch.__version__} has no fused {kind} for the device type {device.type}'
     if optimizer['fused']:
-        MMLogger.get_current_instance().info(
-            f'The optimizer is not fused, because torch {torch.__version__} has no fused {kind} '
-            f'for the device type {device.type}.'
-        )
+        MMLogger.get_current_instance().info(f'The optimizer is not fused, because {reason}.')
     optimizer = {name: value for name, value in optimizer.items() if name != 'fused'}
     return type(optim_wrapper)({**optim_wrapper, 'optimizer': optimizer})
 

@@ -37,7 +37,7 @@ def load_config(
             or to ``work_dirs/<name of the config>`` if the config does not set ``work_dir``.
         options (Mapping, optional): Settings to override. The keys are dotted names such as
             ``'train_dataloader.batch_size'``; see :func:`merge_options`.
-        launcher (str): Program that started the processes: 'none', 'pytorch', 'slurm' or 'mpi'.
+        launcher (str): Program that started the processes: 'none', 'pytorch' or 'slurm'.
             Defaults to 'none'.
         resume (bool | str | Path): True resumes from the newest checkpoint in the work dir. A path
             resumes from the checkpoint at this path. Defaults to False.
@@ -67,8 +67,6 @@ def load_config(
     if amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-        # A fused optimizer leaves its momentum uninitialized if the first gradients overflow.
-        cfg.optim_wrapper.optimizer.pop('fused', None)
     if auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise InputError(

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from mmcrosscl import dependencies, environment
+from mmcrosscl.engine.runner.devices import check_device
+from mmcrosscl.errors import InputError
 
 
 def test_the_output_contains_versions_distributions_ops_and_precision(command):
@@ -55,3 +57,29 @@ def test_ops_that_are_missing_or_do_not_load_are_reported(monkeypatch, has_ops):
     assert ('without its compiled ops' in fixes[0]) != has_ops
     assert ('compiled for another version of torch; reinstall mmcv with: ' in fixes[0]) == has_ops
     assert ('cannot be loaded: undefined symbol' in text) == has_ops
+
+
+@pytest.fixture
+def unused_gpu(monkeypatch, tmp_path):
+    """Imitate a machine with a GPU and a driver that is too old for torch."""
+    (tmp_path / 'gpus/0000:01:00.0').mkdir(parents=True)
+    monkeypatch.setattr(environment, 'NVIDIA_GPUS', str(tmp_path / 'gpus'))
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+
+
+def test_a_gpu_that_torch_cannot_use_is_an_error(unused_gpu, command, monkeypatch):
+    monkeypatch.setattr(torch.version, 'cuda', '13.0')
+    done = command('env')
+    assert done.status == 1 and 'needs a driver for CUDA 13.0, which nvidia-smi' in done.out
+    with pytest.raises(InputError, match='has a GPU, but torch cannot use it.*DEVICES=-1 to train'):
+        check_device(None)
+    monkeypatch.setattr(torch.version, 'cuda', None)
+    with pytest.raises(InputError, match='is a build without CUDA'):
+        check_device(None)
+
+
+@pytest.mark.parametrize('devices', ['', '-1'])
+def test_a_hidden_gpu_is_not_used(unused_gpu, monkeypatch, devices):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', devices)
+    check_device(None)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from mmengine.logging import MMLogger
+from mmengine.optim import AmpOptimWrapper
 
 from mmcrosscl.compat import fused_optimizer
 from mmcrosscl.compat.fused_optimizer import supports_fused, without_unsupported_fused
@@ -36,6 +37,15 @@ def test_an_unsupported_setting_is_removed_with_a_line_in_the_log(optimizer, cap
     settings['optimizer']['fused'] = False
     assert without_unsupported_fused(settings, CPU) == changed
     assert capsys.readouterr().out == ''
+
+
+@pytest.mark.parametrize('wrapper', ['AmpOptimWrapper', AmpOptimWrapper])
+def test_loss_scaling_removes_the_setting(wrapper, capsys, monkeypatch):
+    monkeypatch.setattr(MMLogger, 'get_current_instance', lambda: MMLogger('compat'))
+    settings = dict(type=wrapper, optimizer=dict(type='SGD', lr=0.1, fused=True))
+    changed = without_unsupported_fused(settings, CPU)
+    assert changed == dict(type=wrapper, optimizer=dict(type='SGD', lr=0.1))
+    assert 'not fused, because an overflow in the first iteration' in capsys.readouterr().out
 
 
 def test_other_settings_are_kept(monkeypatch):

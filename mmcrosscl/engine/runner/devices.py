@@ -8,6 +8,7 @@ from mmcv.ops import get_compiling_cuda_version
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import distributed
 
+from mmcrosscl.environment import unusable_gpu
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import OPTIM_WRAPPERS, component_class
 
@@ -21,14 +22,14 @@ def check_launcher(launcher: str) -> None:
 
 
 def check_device(optim_wrapper: OptimWrapper | dict | None) -> None:
-    """Check that mmcv's ops support the GPU or, without a GPU, that the precision is supported.
+    """Check that torch and mmcv's ops support the GPU or, without a GPU, the precision.
 
     Args:
         optim_wrapper (OptimWrapper | dict, optional): The optimizer wrapper or its config.
 
     Raises:
-        InputError: If there is a GPU and mmcv's ops are compiled without CUDA, or if there is no
-            GPU and the precision is float16.
+        InputError: If torch cannot use the GPU of the machine, if mmcv's ops are compiled without
+            CUDA, or if there is no GPU and the precision is float16.
     """
     if torch.cuda.is_available():
         if get_compiling_cuda_version() == 'not available':
@@ -37,6 +38,8 @@ def check_device(optim_wrapper: OptimWrapper | dict | None) -> None:
                 'CUDA_VISIBLE_DEVICES=-1 to train without the GPU'
             )
         return
+    if (problem := unusable_gpu()) is not None:
+        raise InputError(problem)
     kind = optim_wrapper.get('type') if isinstance(optim_wrapper, dict) else type(optim_wrapper)
     kind = component_class(OPTIM_WRAPPERS, kind)
     if isinstance(kind, type) and issubclass(kind, AmpOptimWrapper):
