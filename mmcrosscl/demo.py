@@ -38,7 +38,6 @@ class Setting:
         labeled: Folder of the labeled dataset.
         unseen: Part of the labeled dataset that is not trained on.
         detector: Config of the detector.
-        options: Settings of the detector's config to override.
         view_size: Side of the labeled images in pixels.
         iterations: Length of the pre-training.
         weights: Checkpoint that both detectors start from. None for random weights.
@@ -49,7 +48,6 @@ class Setting:
     labeled: Path
     unseen: str
     detector: str
-    options: Mapping[str, object]
     view_size: int
     iterations: int
     weights: Path | None
@@ -57,7 +55,7 @@ class Setting:
 
     def annotations(self, part: str) -> Path:
         """Return the COCO file of a part of the labeled dataset."""
-        return _annotations(self.labeled, part)
+        return self.labeled / f'annotations/{part}.json'
 
 
 @dataclass(frozen=True)
@@ -189,7 +187,6 @@ def prepare(unlabeled: Path | None) -> Setting:
             labeled=SENSOR,
             unseen='test',
             detector='mmcrosscl::detection/faster-rcnn_efficientnet-lite0_scenes.py',
-            options=_options(SENSOR, 'test'),
             view_size=192,
             iterations=100,
             weights=WEIGHTS,
@@ -213,7 +210,6 @@ def prepare(unlabeled: Path | None) -> Setting:
         labeled=OBJECTS,
         unseen='val',
         detector='mmcrosscl::detection/faster-rcnn_r18_demo.py',
-        options=_options(OBJECTS, 'val'),
         view_size=160,
         iterations=240,
         weights=None,
@@ -226,6 +222,15 @@ def link_latest(work_dir: Path) -> None:
     link = work_dir.with_name('latest')
     link.unlink(missing_ok=True)
     link.symlink_to(work_dir.name)
+
+
+def detector_options(setting: Setting) -> dict[str, object]:
+    """Return the settings of the detector's config for the labeled dataset."""
+    names, unseen = ('train', 'val', 'test'), str(setting.annotations(setting.unseen))
+    return {
+        **{f'{name}_dataloader.dataset.data_root': f'{setting.labeled}/' for name in names},
+        **{f'{name}_evaluator.ann_file': unseen for name in names[1:]},
+    }
 
 
 def fine_tune_all(
@@ -246,11 +251,17 @@ def fine_tune_all(
         f'Fine-tuning from {first} weights, and in parallel from {", ".join(others)} weights',
         flush=True,
     )
+    options = detector_options(setting)
     threads = max(1, torch.get_num_threads() // len(starts))
     with ProcessPoolExecutor(len(starts), get_context('spawn')) as pool:
         futures = {
             start: pool.submit(
-                fine_tune, setting, weights, folders[start], threads, quiet=start != first
+                fine_tune,
+                setting.detector,
+                {**options, 'pretrained': weights and str(weights)},
+                folders[start],
+                threads,
+                quiet=start != first,
             )
             for start, weights in starts.items()
         }
@@ -258,7 +269,7 @@ def fine_tune_all(
 
 
 def fine_tune(
-    setting: Setting, pretrained: Path | None, work_dir: Path, threads: int, quiet: bool
+    detector: str, options: Mapping[str, object], work_dir: Path, threads: int, quiet: bool
 ) -> FineTuned:
     """Fine-tune and evaluate the demo's detector in a process of its own."""
     torch.set_num_threads(threads)
@@ -268,8 +279,7 @@ def fine_tune(
         with open(os.devnull, 'w') as null:
             os.dup2(null.fileno(), 1)
             os.dup2(null.fileno(), 2)
-    options = {**setting.options, 'pretrained': pretrained and str(pretrained)}
-    runner = build_runner(load_config(setting.detector, work_dir=work_dir, options=options))
+    runner = build_runner(load_config(detector, work_dir=work_dir, options=options))
     runner.train()
     return FineTuned(
         ap=score(runner, ''),
@@ -292,16 +302,3 @@ def detect(runner: Runner, batches: int = 2) -> list:
     # other processes cannot receive tensors that have a gradient or are on a GPU
     with torch.no_grad():
         return [sample.cpu() for batch in loader for sample in runner.model.val_step(batch)]
-
-
-def _annotations(labeled: Path, part: str) -> Path:
-    return labeled / f'annotations/{part}.json'
-
-
-def _options(labeled: Path, unseen: str) -> dict[str, str]:
-    """Return the settings of a detector's config for a labeled dataset."""
-    names = ('train', 'val', 'test')
-    return {
-        **{f'{name}_dataloader.dataset.data_root': f'{labeled}/' for name in names},
-        **{f'{name}_evaluator.ann_file': str(_annotations(labeled, unseen)) for name in names[1:]},
-    }

@@ -21,6 +21,16 @@ TINY = dict(
 )
 
 
+def validate_similarity(cfg: Config) -> None:
+    """Validate on the training images of a tiny config, without worker processes."""
+    cfg.merge_from_dict(Config.fromfile('configs/_base_/similarity.py').to_dict())
+    cfg.val_dataloader.update(num_workers=0, batch_size=4)
+    cfg.val_dataloader.dataset.update(
+        data_root=cfg.train_dataloader.dataset.data_root, data_prefix=''
+    )
+    cfg.val_dataloader.dataset.pipeline[1].scale = 64
+
+
 def tiny_config(
     folder: Path, epochs: int = 1, images: int = 8, workers: int = 0, config: str = CONFIG
 ) -> Config:

@@ -5,7 +5,7 @@ from functools import cache
 
 import torch
 from mmengine.logging import MMLogger
-from mmengine.optim import AmpOptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS
 
 
@@ -22,10 +22,8 @@ def without_unsupported_fused(optim_wrapper: dict, device: torch.device) -> dict
     optimizer = optim_wrapper.get('optimizer')
     if not isinstance(optimizer, Mapping) or 'fused' not in optimizer:
         return optim_wrapper
-    kind, wrapper = optimizer['type'], optim_wrapper.get('type')
-    if isinstance(wrapper, str):
-        wrapper = OPTIM_WRAPPERS.get(wrapper)
-    if isinstance(wrapper, type) and issubclass(wrapper, AmpOptimWrapper):
+    kind = optimizer['type']
+    if scales_loss(optim_wrapper):
         reason = 'an overflow in the first iteration would leave its momentum uninitialized'
     elif supports_fused(OPTIMIZERS.get(kind) if isinstance(kind, str) else kind, device.type):
         return optim_wrapper
@@ -35,6 +33,13 @@ def without_unsupported_fused(optim_wrapper: dict, device: torch.device) -> dict
         MMLogger.get_current_instance().info(f'The optimizer is not fused, because {reason}.')
     optimizer = {name: value for name, value in optimizer.items() if name != 'fused'}
     return type(optim_wrapper)({**optim_wrapper, 'optimizer': optimizer})
+
+
+def scales_loss(optim_wrapper: OptimWrapper | Mapping | None) -> bool:
+    """Return whether an optimizer wrapper or its settings train in float16 with loss scaling."""
+    kind = optim_wrapper.get('type') if isinstance(optim_wrapper, Mapping) else type(optim_wrapper)
+    kind = OPTIM_WRAPPERS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(kind, type) and issubclass(kind, AmpOptimWrapper)
 
 
 @cache

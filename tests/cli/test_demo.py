@@ -1,7 +1,6 @@
 """`mmcrosscl demo`, shortened."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,12 +20,10 @@ DETECTORS = ROOT / 'configs/detection'
 
 @pytest.fixture
 def short(monkeypatch, tmp_path):
-    prepare = demo.prepare
+    detector_options = demo.detector_options
 
-    def short_setting(unlabeled):
-        setting = prepare(unlabeled)
-        options = {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2}
-        return replace(setting, options=setting.options | options)
+    def short_options(setting):
+        return detector_options(setting) | {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2}
 
     def pretrain(*args, iters, options, **kwargs):
         options |= {
@@ -39,7 +36,7 @@ def short(monkeypatch, tmp_path):
         }
         return mmcrosscl.pretrain(*args, iters=4, batch_size=2, options=options, **kwargs)
 
-    monkeypatch.setattr(demo, 'prepare', short_setting)
+    monkeypatch.setattr(demo, 'detector_options', short_options)
     monkeypatch.setattr(demo, 'pretrain', pretrain)
     monkeypatch.chdir(tmp_path)
 
@@ -69,6 +66,9 @@ def test_pre_training_on_photographs(short, tmp_path, command):
     check(done.out, 'random', DETECTORS / 'faster-rcnn_r18_demo.py')
     assert f'Pre-trained a small CrossCL model on {data}, from random weights' in done.out
     assert 'pretrained: None, the weights are random' in log('random')
+    (losses,) = Path('work_dirs/demo').glob('2*/losses.png')
+    assert command('plot', losses.parent, '--out', 'again.png').out == 'again.png\n'
+    assert Path('again.png').read_bytes() == losses.read_bytes()
 
 
 def log(start: str) -> str:
@@ -93,6 +93,9 @@ def check(said: str, start: str, detector: Path) -> None:
     assert pretrained.is_file() and pretrained.parent.resolve() == work_dir.resolve()
     assert f'pretrained: {work_dir}/{pretrained.name}, ' in log('crosscl')
     assert list(work_dir.rglob('similarity_maps_4.png'))
+    assert 'mmcrosscl pretrain --detector my_detector.py --data /my/photos' in result
+    batches = 2 if start == 'random' else 1
+    assert all(f'Iter(val) [{batches}/{batches}]' in log(s) for s in ('crosscl', start.lower()))
 
 
 def test_the_packages_of_a_better_demo_are_named(tmp_path, monkeypatch, capsys):

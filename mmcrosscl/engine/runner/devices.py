@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import torch
 from mmcv.ops import get_compiling_cuda_version
-from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.optim import OptimWrapper
 from torch import distributed
 
+from mmcrosscl.compat.fused_optimizer import scales_loss
 from mmcrosscl.environment import unusable_gpu
 from mmcrosscl.errors import InputError
-from mmcrosscl.registry import OPTIM_WRAPPERS, component_class
 
 
 def check_launcher(launcher: str) -> None:
@@ -40,9 +40,7 @@ def check_device(optim_wrapper: OptimWrapper | dict | None) -> None:
         return
     if (problem := unusable_gpu()) is not None:
         raise InputError(problem)
-    kind = optim_wrapper.get('type') if isinstance(optim_wrapper, dict) else type(optim_wrapper)
-    kind = component_class(OPTIM_WRAPPERS, kind)
-    if isinstance(kind, type) and issubclass(kind, AmpOptimWrapper):
+    if scales_loss(optim_wrapper):
         raise InputError(
             'float16 needs a GPU, but no GPU is found; omit --amp, or set '
             'optim_wrapper.type=mmcrosscl.BFloat16OptimWrapper'

@@ -85,8 +85,7 @@ class DetectorNeck(BaseModule):
         channels = level_channels or {}
         self.level_convs = nn.ModuleList(
             nn.Conv2d(channels[level], embed_channels, 1)
-            for level in self.levels
-            if level in channels
+            for level in (self.levels if channels else ())
         )
         self.projection = MoCoV2Neck(in_channels, hid_channels, feat_dim)
 

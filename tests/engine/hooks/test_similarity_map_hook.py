@@ -12,7 +12,7 @@ from mmcrosscl.engine.hooks import SimilarityMapHook
 from mmcrosscl.engine.hooks.similarity_map_hook import central_region
 from mmcrosscl.errors import InputError
 from mmcrosscl.structures import ViewPairSample
-from tests.training import tiny_config
+from tests.training import tiny_config, validate_similarity
 
 HOOK = dict(type='mmcrosscl.SimilarityMapHook')
 
@@ -20,12 +20,7 @@ HOOK = dict(type='mmcrosscl.SimilarityMapHook')
 def config(folder: Path, epochs: int = 2, **hook) -> Config:
     """Return a config that validates after each epoch of two iterations."""
     cfg = tiny_config(folder, epochs=epochs)
-    cfg.merge_from_dict(Config.fromfile('configs/_base_/similarity.py').to_dict())
-    cfg.val_dataloader.update(num_workers=0, batch_size=4)
-    cfg.val_dataloader.dataset.update(
-        data_root=cfg.train_dataloader.dataset.data_root, data_prefix=''
-    )
-    cfg.val_dataloader.dataset.pipeline[1].scale = 64
+    validate_similarity(cfg)
     cfg.val_evaluator.draws = 2
     cfg.custom_hooks = [dict(HOOK, **hook)]
     cfg.launcher = 'none'

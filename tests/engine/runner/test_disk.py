@@ -10,7 +10,6 @@ import sys
 import time
 
 import pytest
-from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -18,6 +17,7 @@ from mmcrosscl.checkpoints import verify_checksums
 from mmcrosscl.engine import build_runner
 from mmcrosscl.errors import InputError, RunError
 from tests.engine import runs
+from tests.training import validate_similarity
 
 FILE_SYSTEMS = (
     shutil.which('unshare')
@@ -149,12 +149,8 @@ class KillValidationWorker(Hook):
 
 def test_a_dead_worker_ends_validation(tmp_path):
     cfg = runs.tiny_run(tmp_path)
-    cfg.merge_from_dict(Config.fromfile('configs/_base_/similarity.py').to_dict())
-    cfg.val_dataloader.update(num_workers=1, batch_size=4)
-    cfg.val_dataloader.dataset.update(
-        data_root=cfg.train_dataloader.dataset.data_root, data_prefix=''
-    )
-    cfg.val_dataloader.dataset.pipeline[1].scale = 64
+    validate_similarity(cfg)
+    cfg.val_dataloader.num_workers = 1
     cfg.custom_hooks = [dict(type='KillValidationWorker')]
     with pytest.raises(RunError, match='data loading failed .DataLoader worker .*--resume'):
         build_runner(cfg).train()
