@@ -1,5 +1,6 @@
 """Files that run a command when they are unpickled are refused wherever a checkpoint is read."""
 
+import os
 from contextlib import suppress
 from pickle import UnpicklingError
 
@@ -137,6 +138,19 @@ def test_commands_refuse_it_with_one_sentence(tmp_path, hostile, sign, name, mon
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith('error: ') and 'holds code' in last and '--trust-checkpoints' in last
     assert not sign.exists()
+
+
+def test_a_run_ignores_torchs_variable_for_unsafe_loading(tmp_path, sign, monkeypatch):
+    variable = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
+    build_runner(runs.tiny_run(tmp_path, length=1)).train()
+    torch.save({'state_dict': Hostile(sign)}, tmp_path / 'hostile.pth')
+    monkeypatch.setenv(variable, '1')
+    cfg = runs.tiny_run(tmp_path, length=2)
+    cfg.resume = True
+    with pytest.raises(InputError, match=r'hostile.pth holds code \('):
+        torch_load(cfg, tmp_path / 'hostile.pth')
+    assert 'resumed epoch: 1' in runs.log_of(tmp_path)
+    assert not sign.exists() and os.environ[variable] == '1'
 
 
 def test_resuming_does_not_run_the_config_in_the_checkpoint(tmp_path, sign):

@@ -22,8 +22,25 @@ from torch import Tensor, _weights_only_unpickler
 # With this variable, torch.load reads only weights, even if its caller passes weights_only=False.
 # It then refuses another pickle module.
 FORCE_WEIGHTS_ONLY = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+# With this variable, torch.load unpickles all objects, unless its caller sets weights_only. It
+# refuses every file if both variables are set.
+FORCE_NO_WEIGHTS_ONLY = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 
 
+@contextmanager
+def without_variables(*names: str) -> Iterator[None]:
+    """Remove environment variables, and restore them after the block."""
+    values = {name: os.environ.pop(name, None) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in values.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@without_variables(FORCE_WEIGHTS_ONLY, FORCE_NO_WEIGHTS_ONLY)
 def safe_load(path: Path, substitutes: Sequence[tuple[Callable, str]]) -> object:
     """Read a file of ``torch.save`` to the CPU. Only tensors and known objects are accepted.
 
@@ -48,8 +65,7 @@ def safe_load(path: Path, substitutes: Sequence[tuple[Callable, str]]) -> object
     restricted: Any = ModuleType('restricted_pickle')
     restricted.Unpickler = restricted_unpickler(substitutes)
     restricted.load = lambda file, **settings: restricted.Unpickler(file, **settings).load()
-    with _without(FORCE_WEIGHTS_ONLY):
-        return torch.load(path, map_location='cpu', pickle_module=restricted)
+    return torch.load(path, map_location='cpu', pickle_module=restricted)
 
 
 @cache
@@ -102,13 +118,3 @@ def _encode(text: str, encoding: str) -> bytes:
     if encoding != 'latin1':
         raise pickle.UnpicklingError('WeightsUnpickler error: bytes in another encoding')
     return text.encode(encoding)
-
-
-@contextmanager
-def _without(variable: str) -> Iterator[None]:
-    value = os.environ.pop(variable, None)
-    try:
-        yield
-    finally:
-        if value is not None:
-            os.environ[variable] = value

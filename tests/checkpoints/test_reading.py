@@ -1,5 +1,6 @@
 import argparse
 import io
+import os
 import pickle
 import tarfile
 import zipfile
@@ -21,6 +22,7 @@ from tests.checkpoints.makers import STATE, assert_state
 @pytest.fixture(params=['zip', 'legacy', 'zip, own unpickler', 'legacy, own unpickler'])
 def save(request, monkeypatch):
     """Save in torch's two formats, and read with torch's unpickler and with that of compat."""
+    safe_load.supports_substitutes.cache_clear()
     if 'own' in request.param:
         monkeypatch.setattr(safe_load, 'supports_substitutes', lambda: False)
 
@@ -65,6 +67,23 @@ def test_a_file_that_runs_a_command_is_refused_and_not_run(save, tmp_path):
     with pytest.raises(InputError):
         read_checkpoint(tmp_path / 'x.pth')
     assert not sign.exists()
+
+
+UNSAFE, SAFE = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+
+
+@pytest.mark.parametrize('variables', [[UNSAFE], [SAFE], [UNSAFE, SAFE]])
+def test_the_variables_of_torch_have_no_effect(save, tmp_path, monkeypatch, variables):
+    for variable in variables:
+        monkeypatch.setenv(variable, '1')
+    before = dict(os.environ)
+    sign = tmp_path / 'sign'
+    save({'state_dict': STATE, 'order': slice(2)}, tmp_path / 'a.pth')
+    save({'state_dict': STATE, 'meta': Hostile(sign)}, tmp_path / 'b.pth')
+    assert_state(read_checkpoint(tmp_path / 'a.pth')['state_dict'])
+    with pytest.raises(InputError, match='holds code'):
+        read_checkpoint(tmp_path / 'b.pth')
+    assert not sign.exists() and dict(os.environ) == before
 
 
 @pytest.mark.parametrize('share', [0, 0.02, 0.5, 0.98])

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import HOOKS
 
 from mmcrosscl.checkpoints import read_checkpoint
@@ -53,6 +54,29 @@ class Diary(Hook):
 
 
 @HOOKS.register_module()
+class Slow(Hook):
+    """Makes iterations longer, so that a test can send signals during training."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        time.sleep(self.seconds)
+
+
+@HOOKS.register_module()
+class StopValidation(Hook):
+    """Sends SIGTERM to one rank in a batch of the validation after an iteration."""
+
+    def __init__(self, after: int, batch: int, rank: int) -> None:
+        self.after, self.batch, self.rank = after, batch, rank
+
+    def before_val_iter(self, runner, batch_idx, data_batch=None):
+        if (runner.iter, batch_idx, runner.rank) == (self.after, self.batch, self.rank):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@HOOKS.register_module()
 class Poison(Hook):
     """Makes the losses infinite in some iterations of one rank."""
 
@@ -64,6 +88,34 @@ class Poison(Hook):
         bad = runner.iter in self.iterations and runner.rank == self.rank
         weight = float('inf') if bad else 1.0
         model.head.terms = [term._replace(weight=weight) for term in model.head.terms]
+
+
+class Half(AmpOptimWrapper):
+    """An ``AmpOptimWrapper`` for the CPU, which MMEngine's class does not support.
+
+    The loss is scaled as in float16, but the computation is in float32.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, scale: float, static: bool) -> None:
+        OptimWrapper.__init__(self, optimizer)
+        self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=scale, growth_interval=10**6)
+        self._scale_update_param = scale if static else None
+
+    def optim_context(self, model):
+        return OptimWrapper.optim_context(self, model)
+
+
+@HOOKS.register_module()
+class ScaleLoss(Hook):
+    """Replaces the optimizer wrapper of a run with :class:`Half`."""
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, scale: float, static: bool) -> None:
+        self.settings = dict(scale=scale, static=static)
+
+    def before_train(self, runner):
+        runner.optim_wrapper = Half(runner.optim_wrapper.optimizer, **self.settings)
 
 
 @HOOKS.register_module()
@@ -216,14 +268,20 @@ def scalars(folder: Path) -> list[dict]:
     return [steps[step] for step in sorted(steps)]
 
 
-def assert_same_state(left: Path, right: Path) -> None:
-    """Assert that two checkpoints are bit-identical."""
+def assert_same_state(left: Path, right: Path, validated: bool = True) -> None:
+    """Assert that two checkpoints are bit-identical.
+
+    Args:
+        left (Path): One checkpoint.
+        right (Path): Another checkpoint.
+        validated (bool): Whether the results of validations are compared. Defaults to True.
+    """
     states = [read_checkpoint(path) for path in (left, right)]
     for state in states:
         state['message_hub'] = {
             name: buffer.data
             for name, buffer in state['message_hub']['log_scalars'].items()
-            if not name.endswith(TIMES)
+            if not name.endswith(TIMES) and (validated or not name.startswith('val/'))
         }
         del state['meta']
     _assert_same(*states, 'checkpoint')

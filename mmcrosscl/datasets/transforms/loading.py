@@ -1,9 +1,12 @@
 """Loading of image files as RGB pixels."""
 
+import errno
 import io
 import math
 import os
+import time
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -11,7 +14,7 @@ from mmengine import fileio
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from simplejpeg import decode_jpeg
 
-from mmcrosscl.errors import BrokenImageError, InputError
+from mmcrosscl.errors import BrokenImageError, InputError, RunError
 from mmcrosscl.registry import TRANSFORMS
 
 # EXIF orientations that swap width and height
@@ -21,6 +24,13 @@ TURNED = (5, 6, 7, 8)
 PILLOWS_LIMIT = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)
 # a pixel with four channels of 16 bits
 BYTES_PER_PIXEL = 8
+# error codes of a storage or machine that fails, besides those of TimeoutError and ConnectionError
+FAILURES = (
+    errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN,
+    errno.ENETUNREACH, errno.ENODEV, errno.ENOMEM, errno.EMFILE, errno.ENFILE,
+)  # fmt: skip
+# seconds before each retry after such an error
+PAUSES = (0.1, 0.4, 1.6)
 
 
 @TRANSFORMS.register_module()
@@ -56,6 +66,7 @@ class LoadImage(BaseTransform):
     Raises:
         BrokenImageError: If the file cannot be read or decoded. :class:`UnlabeledDataset` then
             replaces the image.
+        RunError: If the storage fails, also after three retries.
         InputError: If a setting is out of range.
     """
 
@@ -76,12 +87,10 @@ class LoadImage(BaseTransform):
     def transform(self, results: dict) -> dict:
         path = results['img_path']
         try:
-            # the size of a remote file is unknown before the file is read
-            local = self.backend_args is None and '://' not in path
-            if local and os.path.getsize(path) > BYTES_PER_PIXEL * self.max_pixels:
-                raise ValueError(f'the file has more than {BYTES_PER_PIXEL} · max_pixels bytes')
-            data = fileio.get(path, backend_args=self.backend_args)
+            data = self._read(path, PAUSES)
             img, ori_shape = decode_image(data, self.min_size, self.max_pixels)
+        except RunError:
+            raise
         except UnidentifiedImageError as error:
             raise BrokenImageError(path, 'not an image in a format that Pillow supports') from error
         # codecs raise errors of many types for damaged data, such as SyntaxError and struct.error
@@ -89,6 +98,26 @@ class LoadImage(BaseTransform):
             raise BrokenImageError(path, f'{type(error).__name__}: {error}') from error
         results.update(img=img, img_shape=img.shape[:2], ori_shape=ori_shape)
         return results
+
+    def _read(self, path: str, pauses: Sequence[float]) -> bytes:
+        try:
+            # the size of a remote file is unknown before the file is read
+            local = self.backend_args is None and '://' not in path
+            if local and os.path.getsize(path) > BYTES_PER_PIXEL * self.max_pixels:
+                raise ValueError(f'the file has more than {BYTES_PER_PIXEL} · max_pixels bytes')
+            return fileio.get(path, backend_args=self.backend_args)
+        except OSError as error:
+            connection = isinstance(error, TimeoutError | ConnectionError)
+            if not connection and error.errno not in FAILURES:
+                raise
+            if not pauses:
+                raise RunError(
+                    f'cannot read {path}: {error.strerror or error} ({len(PAUSES) + 1} attempts); '
+                    'fix the storage, or remove the file if only this one fails, then rerun with '
+                    '--resume'
+                ) from error
+        time.sleep(pauses[0])
+        return self._read(path, pauses[1:])
 
     def __repr__(self) -> str:
         return (

@@ -23,12 +23,14 @@ class SkippedImagesHook(Hook):
     The hook reads the ``skipped_images`` that :class:`~mmcrosscl.datasets.UnlabeledDataset`
     attaches to data samples, and gathers them from all ranks. ``broken_images.txt`` in the work dir
     lists the files, one per line: path, tab, reason. A resumed run does not log the files that are
-    already in this list.
+    already in this list. It counts unreadable images anew, so it continues once the files are fixed
+    or removed.
 
     Args:
         interval (int): Number of iterations between two checks. Defaults to 50.
-        limit (float): Largest allowed share of unreadable images among the images seen so far,
-            above 0 and at most 1. Training stops above this share. Defaults to 0.1.
+        limit (float): Largest allowed share of unreadable images among the images seen since
+            training was started or resumed, above 0 and at most 1. Training stops above this share.
+            Defaults to 0.1.
 
     Raises:
         InputError: If ``limit`` is out of range. During training, if the share exceeds ``limit``.
@@ -45,9 +47,12 @@ class SkippedImagesHook(Hook):
         self.interval = interval
         self.limit = limit
         self._reasons: dict[str, str] = {}
+        # files in the list, and files that are unreadable since training was started or resumed
         self._named: set[str] = set()
+        self._unreadable: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
+        self._start = runner.iter
         self._list = Path(runner.work_dir, 'broken_images.txt')
         if self._list.exists():
             lines = self._list.read_text().splitlines()
@@ -77,6 +82,7 @@ class SkippedImagesHook(Hook):
             for path, reason in reasons.items():
                 # a file name may contain invalid UTF-8, tabs and line breaks
                 path, reason = _one_line(path), _one_line(reason)
+                self._unreadable.add(path)
                 if path not in self._named:
                     self._named.add(path)
                     lines.append(f'{path}\t{reason}\n')
@@ -87,16 +93,17 @@ class SkippedImagesHook(Hook):
         if lines and is_main_process():
             with self._list.open('a') as file:
                 file.writelines(lines)
-        if not self._named:
+        if not self._unreadable:
             return
         images = len(runner.train_dataloader.dataset)
         batch = runner.train_dataloader.batch_sampler.batch_size * runner.world_size
-        seen = min(runner.iter * batch + len(self._named), images)
-        if seen >= min(ENOUGH, images) and len(self._named) > self.limit * seen:
+        unreadable = len(self._unreadable)
+        seen = min((runner.iter - self._start) * batch + unreadable, images)
+        if seen >= min(ENOUGH, images) and unreadable > self.limit * seen:
             raise InputError(
-                f'{len(self._named)} of the {seen} images seen so far are unreadable, more than '
+                f'{unreadable} of the {seen} images seen so far are unreadable, more than '
                 f'the limit of {self.limit:.0%}; fix or remove the files listed in {self._list}, '
-                'or increase default_hooks.skipped_images.limit'
+                'or increase default_hooks.skipped_images.limit, and rerun with --resume'
             )
 
 

@@ -1,14 +1,16 @@
 """Hook that counts NaN/Inf steps, restores batch-norm statistics, and stops at a limit."""
 
 import json
-import math
 from pathlib import Path
 
 import torch
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from mmcrosscl.checkpoints import write_checkpoint
 from mmcrosscl.engine.hooks.step_seed_hook import step_seed
@@ -33,10 +35,10 @@ class NonFiniteHook(Hook):
     image paths instead.
 
     Args:
-        limit (int): Number of consecutive skipped updates at which training stops. In float16,
-            training stops only if the loss itself is NaN/Inf or the loss scale is at most 1,
-            because an update is also skipped to reduce a loss scale that is too large. Defaults
-            to 3.
+        limit (int): Number of consecutive skipped updates at which training stops. In float16 with
+            a dynamic loss scale, training stops only if the loss of a rank is NaN/Inf or the scale
+            is at most 1, because an update is also skipped to reduce a scale that is too large.
+            Defaults to 3.
 
     Raises:
         NonFiniteError: During training, at the limit.
@@ -45,7 +47,9 @@ class NonFiniteHook(Hook):
     def __init__(self, limit: int = 3) -> None:
         self.limit = limit
         self.total = self.in_a_row = 0
-        self._scale = math.inf
+        # whether the optimizer has updated the weights, for a GradScaler
+        self._stepped = False
+        self._handle: RemovableHandle | None = None
         self._between_updates = True
         self._first: tuple[dict, dict | None] | None = None
 
@@ -55,6 +59,9 @@ class NonFiniteHook(Hook):
         norms = [m for m in model.modules() if isinstance(getattr(m, 'running_mean', None), Tensor)]
         self._statistics: list[Tensor] = [b for norm in norms for b in norm.buffers(recurse=False)]
         self._before = [buffer.clone() for buffer in self._statistics]
+        if isinstance(runner.optim_wrapper, AmpOptimWrapper):
+            optimizer = runner.optim_wrapper.optimizer
+            self._handle = optimizer.register_step_post_hook(self._on_step)
 
     @torch.no_grad()
     def before_train_iter(
@@ -108,17 +115,32 @@ class NonFiniteHook(Hook):
             )
 
     def after_train(self, runner: Runner) -> None:
+        self.restore_process_state(runner)
         if self.total:
             runner.logger.warning(f'{self.total} updates were skipped in total because of NaN/Inf.')
+
+    def restore_process_state(self, runner: Runner) -> None:
+        """Remove the hook of the optimizer. ResumableRunner also calls it after exceptions."""
+        if self._handle is not None:
+            self._handle.remove()
+
+    def _on_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+        # A GradScaler calls an optimizer only if all gradients are finite, but always calls a fused
+        # optimizer, which reads `found_inf`.
+        self._stepped = not getattr(optimizer, 'found_inf', False)
 
     def _judge(self, wrapper: OptimWrapper, outputs: dict) -> tuple[bool, bool]:
         """Return whether the update was skipped, and whether training may stop because of it."""
         if not isinstance(wrapper, AmpOptimWrapper):
             return getattr(wrapper, 'skipped', False), True
-        scale = wrapper.loss_scaler.get_scale()
-        skipped, self._scale = scale < self._scale < math.inf, scale
-        finite = all(bool(value.isfinite().all()) for value in outputs.values())
-        return skipped, not finite or scale <= 1
+        skipped, self._stepped = not self._stepped, False
+        if not skipped:
+            return False, False
+        # Gradients are reduced over all ranks, so all ranks are here. Their losses differ.
+        finite = torch.tensor(int(all(bool(x.isfinite().all()) for x in outputs.values())))
+        all_reduce(finite, 'min')
+        static = wrapper._scale_update_param is not None
+        return True, static or not finite or wrapper.loss_scaler.get_scale() <= 1
 
     def _write(
         self, runner: Runner, meta: dict, inputs: object, batch: list[ViewPairSample]

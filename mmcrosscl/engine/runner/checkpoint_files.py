@@ -17,6 +17,7 @@ from mmcrosscl.errors import DamagedCheckpointError, InputError
 LAUNCHES = {
     'TORCHELASTIC_RESTART_COUNT': 'TORCHELASTIC_RUN_ID',
     'SLURM_RESTART_COUNT': 'SLURM_JOB_ID',
+    'MMCROSSCL_RESTARTS': 'MMCROSSCL_LAUNCH',
 }
 
 
@@ -28,7 +29,8 @@ def checkpoint_place(runner: Runner) -> tuple[Path, str]:
     work_dir = Path(runner.work_dir)
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook):
-            elsewhere = hook.out_dir is not None and Path(hook.out_dir) != work_dir
+            # MMEngine compares texts: if only the spelling differs, it saves to a sub-folder
+            elsewhere = hook.out_dir is not None and hook.out_dir != runner.work_dir
             folder = Path(hook.out_dir, work_dir.name) if elsewhere else work_dir
             return folder, hook.filename_tmpl
     by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)

@@ -8,7 +8,11 @@ from mmengine import fileio
 from mmengine.runner import CheckpointLoader
 
 from mmcrosscl.checkpoints import read_checkpoint
-from mmcrosscl.compat.safe_load import FORCE_WEIGHTS_ONLY
+from mmcrosscl.compat.safe_load import (
+    FORCE_NO_WEIGHTS_ONLY,
+    FORCE_WEIGHTS_ONLY,
+    without_variables,
+)
 
 # URL patterns of local files and of the remote stores that MMEngine's file backends support
 STORES = ('', r'(\S+\:)?s3://', r'(\S+\:)?petrel://')
@@ -34,19 +38,15 @@ def checkpoint_loading(trust: bool) -> Iterator[None]:
             checkpoint['meta'].pop('config', None)
         return checkpoint
 
-    variable = os.environ.get(FORCE_WEIGHTS_ONLY)
     # MMEngine has no public function that returns the loaders, which are restored after the block.
     loaders = dict(CheckpointLoader._schemes)
-    if trust:
-        os.environ.pop(FORCE_WEIGHTS_ONLY, None)
-    else:
-        os.environ[FORCE_WEIGHTS_ONLY] = '1'
-    CheckpointLoader.register_scheme(list(STORES), load, force=True)
-    try:
-        yield
-    finally:
-        for store in STORES:
-            CheckpointLoader.register_scheme(store, loaders[store], force=True)
-        os.environ.pop(FORCE_WEIGHTS_ONLY, None)
-        if variable is not None:
-            os.environ[FORCE_WEIGHTS_ONLY] = variable
+    variables = [FORCE_WEIGHTS_ONLY] if trust else [FORCE_WEIGHTS_ONLY, FORCE_NO_WEIGHTS_ONLY]
+    with without_variables(*variables):
+        if not trust:
+            os.environ[FORCE_WEIGHTS_ONLY] = '1'
+        CheckpointLoader.register_scheme(list(STORES), load, force=True)
+        try:
+            yield
+        finally:
+            for store in STORES:
+                CheckpointLoader.register_scheme(store, loaders[store], force=True)

@@ -1,4 +1,6 @@
+import errno
 import io
+import os
 
 import numpy as np
 import pytest
@@ -6,8 +8,8 @@ from mmcv.transforms import Compose
 from mmengine.fileio import LocalBackend, backends
 from PIL import Image
 
-from mmcrosscl.datasets.transforms import LoadImage, decode_image, resized_crop
-from mmcrosscl.errors import BrokenImageError, InputError
+from mmcrosscl.datasets.transforms import LoadImage, decode_image, loading, resized_crop
+from mmcrosscl.errors import BrokenImageError, InputError, RunError
 from tests.datasets.transforms.images import error, photo
 
 
@@ -157,6 +159,53 @@ def test_a_broken_file_is_named_with_the_reason(tmp_path, name):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(BrokenImageError, match='gone.jpg: FileNotFoundError'):
         load(tmp_path / 'gone.jpg')
+
+
+@pytest.fixture
+def fail(monkeypatch):
+    """Return a function that lets the next reads fail, and the list of the pauses after them."""
+    pauses, read = [], loading.fileio.get
+    monkeypatch.setattr(loading.time, 'sleep', pauses.append)
+
+    def fail(code, times):
+        def get(path, **settings):
+            if len(pauses) < times:
+                raise OSError(code, os.strerror(code), path)
+            return read(path, **settings)
+
+        monkeypatch.setattr(loading.fileio, 'get', get)
+        return pauses
+
+    return fail
+
+
+def test_a_short_failure_of_the_storage_is_retried_with_growing_pauses(tmp_path, fail):
+    path = save(tmp_path / 'a.png', photo())
+    pauses = fail(errno.ESTALE, 3)
+    assert np.array_equal(load(path)['img'], photo())
+    assert len(pauses) == 3 and pauses[0] < pauses[1] < pauses[2]
+
+
+@pytest.mark.parametrize(
+    'name', ['EIO', 'ESTALE', 'ENOTCONN', 'EHOSTDOWN', 'ETIMEDOUT', 'ECONNRESET', 'EMFILE']
+)
+def test_a_failure_of_the_storage_is_no_broken_image(tmp_path, fail, name):
+    path = save(tmp_path / 'a.png', photo())
+    code = getattr(errno, name)
+    pauses = fail(code, 100)
+    message = f'cannot read {path}: {os.strerror(code)} .4 attempts.; fix .* rerun with --resume$'
+    with pytest.raises(RunError, match=message):
+        load(path)
+    assert len(pauses) == 3
+
+
+@pytest.mark.parametrize('name', ['ENOENT', 'EACCES', 'EISDIR'])
+def test_an_error_of_one_file_is_not_retried(tmp_path, fail, name):
+    path = save(tmp_path / 'a.png', photo())
+    pauses = fail(getattr(errno, name), 1)
+    with pytest.raises(BrokenImageError):
+        load(path)
+    assert not pauses
 
 
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):

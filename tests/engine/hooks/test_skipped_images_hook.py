@@ -64,6 +64,33 @@ def test_more_than_the_limit_stops_training_and_names_the_list(tmp_path):
     assert len(listed.read_text().splitlines()) == 3
 
 
+@pytest.mark.parametrize('remedy', ['fix', 'remove', 'increase the limit', None])
+def test_training_can_be_resumed_after_the_limit_was_exceeded(tmp_path, remedy):
+    def train(epochs, limit=0.2):
+        cfg = limited(tiny_config(tmp_path, epochs, images=10), limit)
+        cfg.resume = True
+        build_runner(cfg).train()
+
+    train(1)
+    contents = {path: path.read_bytes() for path in sorted(tmp_path.rglob('*.jpg'))[:3]}
+    for path in contents:
+        path.write_bytes(b'text')
+    with pytest.raises(InputError, match='more than the limit of 20%.*rerun with --resume'):
+        train(3)
+    assert not (tmp_path / 'work/epoch_3.pth').exists()
+    if remedy is None:
+        with pytest.raises(InputError, match='3 of the 10 images .* more than the limit'):
+            train(3)
+        return
+    for path, content in contents.items():
+        if remedy == 'fix':
+            path.write_bytes(content)
+        elif remedy == 'remove':
+            path.unlink()
+    train(3, 0.5 if remedy == 'increase the limit' else 0.2)
+    assert 'resumed epoch: ' in log_of(tmp_path) and (tmp_path / 'work/epoch_3.pth').exists()
+
+
 @pytest.mark.parametrize('limit', [0, -0.1, 1.1, 10])
 def test_an_invalid_limit_is_refused(limit):
     with pytest.raises(InputError, match=f'limit above 0 and at most 1, but got {limit}; set'):

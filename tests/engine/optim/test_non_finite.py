@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
-from mmengine.optim import AmpOptimWrapper
 from torch import nn
 
 from mmcrosscl.checkpoints import read_checkpoint
@@ -20,10 +19,20 @@ from mmcrosscl.models import KeyQueue
 from tests.engine import runs
 from tests.ports import free_port
 
+needs_scaler = pytest.mark.skipif(
+    not hasattr(torch.amp, 'GradScaler'), reason='torch before 2.3 scales losses on GPUs only'
+)
+DYNAMIC = dict(scale=2.0**10, static=False)
+STATIC = dict(scale=2.0**10, static=True)
 
-def poisoned(folder, iterations, rank=0, limit=3, **settings):
+
+def poisoned(folder, iterations, rank=0, limit=3, scaling=None, **settings):
     cfg = runs.tiny_run(folder, **settings)
     cfg.custom_hooks = [dict(type='Poison', iterations=iterations, rank=rank)]
+    if scaling is not None:
+        cfg.custom_hooks.append(dict(type='ScaleLoss', **scaling))
+        # the runner removes this setting if the config scales the loss
+        del cfg.optim_wrapper.optimizer['fused']
     cfg.default_hooks.non_finite.limit = limit
     return cfg
 
@@ -41,8 +50,16 @@ def tensors(path):
     return weights
 
 
-def test_a_nan_inf_step_does_not_change_the_weights(tmp_path):
-    cfg = poisoned(tmp_path, [4], length=3)
+def with_scaling(*settings):
+    return pytest.mark.parametrize(
+        'scaling',
+        [pytest.param(x, marks=needs_scaler if x else (), id=str(x)) for x in settings],
+    )
+
+
+@with_scaling(None, DYNAMIC, STATIC)
+def test_a_nan_inf_step_does_not_change_the_weights(tmp_path, scaling):
+    cfg = poisoned(tmp_path, [4], length=3, scaling=scaling)
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=1)
     build_runner(cfg).train()
     before, after, later = (tensors(tmp_path / f'work/iter_{i}.pth') for i in (4, 5, 6))
@@ -154,8 +171,9 @@ def test_the_error_names_the_images_of_a_detectors_batch(batch, contents):
 
 
 @pytest.mark.slow
-def test_all_ranks_skip_the_same_update(tmp_path):
-    cfg = poisoned(tmp_path, [1, 3, 4, 5], rank=1, length=3, images=24)
+@with_scaling(None, DYNAMIC)
+def test_all_ranks_skip_the_same_update(tmp_path, scaling):
+    cfg = poisoned(tmp_path, [1, 3, 4, 5], rank=1, scaling=scaling, length=3, images=24)
     assert runs.finish(runs.start(cfg, 2, free_port())) == [1, 1]
     for rank in range(2):
         assert (tmp_path / f'work/non_finite_iter_4_rank_{rank}.pth').exists()
@@ -242,35 +260,39 @@ def test_the_queue_rejects_nan_inf_keys():
     assert queue.pointer == 4
 
 
-class Half(AmpOptimWrapper):
-    """An ``AmpOptimWrapper`` for the CPU, which MMEngine's class does not support."""
-
-    def __init__(self, optimizer, scale):
-        self.optimizer = optimizer
-        self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=scale, growth_interval=10**6)
-
-    def update(self, loss):
-        self.optimizer.zero_grad()
-        self.loss_scaler.scale(loss).backward()
-        self.loss_scaler.step(self.optimizer)
-        self.loss_scaler.update()
-
-
-@pytest.mark.skipif(
-    not hasattr(torch.amp, 'GradScaler'), reason='torch before 2.3 scales losses on GPUs only'
-)
-def test_updates_skipped_by_loss_scaling_are_counted_and_do_not_stop_training():
-    """In float16, a skipped update is the normal way to halve a loss scale that is too large."""
+def update_all(settings, losses, factors, limit, **options):
+    """Run iterations whose losses are multiplied by factors, and return the hook after each."""
     layer = nn.Linear(2, 1)
-    wrapper = Half(torch.optim.SGD(layer.parameters(), lr=0.1), 2.0**10)
-    hook, verdicts = NonFiniteHook(), []
-    for factor in (1, torch.inf, torch.inf, 1, torch.nan):
-        loss = layer(torch.ones(1, 2)).sum()
-        wrapper.update(loss * factor)
-        verdicts.append(hook._judge(wrapper, dict(loss=loss)))
-    assert verdicts == [(False, False), (True, False), (True, False), (False, False), (True, False)]
-    assert hook._judge(wrapper, dict(loss=torch.tensor(torch.nan)))[1]
-    wrapper = Half(wrapper.optimizer, 2.0)
-    hook._judge(wrapper, {})
-    wrapper.update(layer(torch.ones(1, 2)).sum() * torch.inf)
-    assert hook._judge(wrapper, dict(loss=torch.tensor(1.0))) == (True, True)
+    wrapper = runs.Half(torch.optim.SGD(layer.parameters(), lr=0.1, **options), **settings)
+    runner = SimpleNamespace(
+        model=layer, optim_wrapper=wrapper, logger=logging.getLogger('test'), iter=7, epoch=1
+    )
+    hook = NonFiniteHook(limit)
+    hook.before_train(runner)
+    for loss, factor in zip(losses, factors):
+        hook.before_train_iter(runner, 0)
+        wrapper.update_params(layer(torch.ones(1, 2)).sum() * factor)
+        hook.after_train_iter(runner, 0, None, dict(loss=torch.tensor(loss)))
+        yield hook
+
+
+@needs_scaler
+@pytest.mark.parametrize('options', [pytest.param(dict(fused=True), marks=FUSED.marks), {}])
+def test_updates_skipped_by_loss_scaling_are_counted_and_do_not_stop_training(options):
+    """In float16, a skipped update is the normal way to halve a loss scale that is too large."""
+    factors = (1, torch.inf, torch.inf, 1, torch.nan)
+    totals = [hook.total for hook in update_all(DYNAMIC, [1.0] * 5, factors, 1, **options)]
+    assert totals == [0, 1, 2, 2, 3]
+
+
+@needs_scaler
+@pytest.mark.parametrize(
+    'settings, loss',
+    [(DYNAMIC, torch.nan), (dict(scale=2.0, static=False), 1.0), (STATIC, 1.0)],
+    ids=['NaN loss', 'small scale', 'static scale'],
+)
+def test_training_stops_if_a_smaller_loss_scale_cannot_help(settings, loss):
+    updates = update_all(settings, [loss] * 2, [torch.inf] * 2, limit=2)
+    assert next(updates).in_a_row == 1
+    with pytest.raises(NonFiniteError, match='2 consecutive steps'):
+        next(updates)

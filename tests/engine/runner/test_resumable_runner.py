@@ -214,6 +214,21 @@ def test_a_restart_without_a_marker_is_a_first_attempt(attempt):
     assert attempt(1, length=2, launch='new') is None
 
 
+@pytest.mark.parametrize('out_dir', ['{work}', '{work}/', '{work}/.', 'work', './work'])
+def test_a_run_resumes_from_the_folder_of_its_checkpoints_however_it_is_spelled(
+    tmp_path, monkeypatch, out_dir
+):
+    """MMEngine saves to ``work``, or to ``work/work`` if ``out_dir`` is another text."""
+    for length in (1, 2):
+        cfg = runs.tiny_run(tmp_path, length=length)
+        cfg.default_hooks.checkpoint.out_dir = out_dir.format(work=tmp_path / 'work')
+        cfg.resume = length == 2
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            build_runner(cfg).train()
+    assert 'resumed epoch: 1, iter: 3' in runs.log_of(tmp_path)
+
+
 def test_too_few_images_for_a_batch_are_an_input_error(tmp_path):
     cfg = runs.tiny_run(tmp_path)
     cfg.train_dataloader.update(batch_size=99, drop_last=True)
