@@ -9,7 +9,7 @@ import torch
 from hypothesis import settings
 
 from mmcrosscl.datasets.demo import write_demo_photos
-from tests import slurm
+from tests import hosts, slurm
 
 ROOT = Path(__file__).parents[1]
 os.chdir(ROOT)
@@ -36,9 +36,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker('gpu'):
                 item.add_marker(skip)
-    if reason := slurm.reason_to_skip():
-        for item in items:
-            if item.get_closest_marker('slurm'):
+    for marker, module in dict(slurm=slurm, hosts=hosts).items():
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        if marked and (reason := module.reason_to_skip()):
+            for item in marked:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 

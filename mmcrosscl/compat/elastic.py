@@ -2,6 +2,7 @@
 
 import signal
 from types import FrameType
+from typing import TypeVar
 
 from torch.distributed.elastic.agent.server import WorkerSpec
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
@@ -14,7 +15,10 @@ except ImportError:
     DefaultLogsSpecs = None  # type: ignore[assignment,misc]
 
 
-def build_agent(agent: type[LocalElasticAgent], spec: WorkerSpec) -> LocalElasticAgent:
+Agent = TypeVar('Agent', bound=LocalElasticAgent)
+
+
+def build_agent(agent: type[Agent], spec: WorkerSpec) -> Agent:
     """Build an agent with the default logs."""
     if DefaultLogsSpecs is None:
         return agent(spec)  # type: ignore[call-arg]

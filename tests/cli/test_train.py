@@ -1,12 +1,15 @@
 """The command `mmcrosscl train`."""
 
+import errno
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
 import torch
 
+from mmcrosscl.datasets.transforms import loading
 from tests.training import tiny_options
 
 CONFIG = 'configs/crosscl/r50_8xb32_folder.py'
@@ -74,6 +77,7 @@ BROKEN = {
         '16 images do not fill a batch of 99 on each of 1 processes',
     ),
     'launcher': (['launcher=pytorch'], 'use tools/dist_train.sh'),
+    'Slurm': (['launcher=slurm'], 'use tools/slurm_train.sh'),
     'momentum=0': (['model.momentum=0'], 'momentum is 0; it must be above 0'),
     'temperature=0': (['model.head.loss.temperature=0'], 'temperature is 0; it must be above 0'),
     'level': (['model.head.terms.1.query=q3'], "unknown level 'q3'"),
@@ -105,10 +109,14 @@ def test_a_folder_of_broken_images_prints_one_sentence_and_fails(train, tmp_path
     )
 
 
-@pytest.mark.parametrize('words', [['--amp'], ['--launcher', 'slurm']])
+def test_mpi_is_not_a_launcher(train):
+    done = train('--launcher', 'mpi')
+    assert done.status == 2 and "invalid choice: 'mpi'" in done.err
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason='tests errors of a machine without a GPU')
-def test_settings_that_need_a_gpu_are_refused(train, words):
-    done = train(*words)
+def test_float16_is_refused_without_a_gpu(train):
+    done = train('--amp')
     assert done.status == 1
     assert re.match('error: .* but no GPU is found', done.last)
 
@@ -160,6 +168,28 @@ def test_a_dead_worker_prints_one_sentence_and_exits_with_status_74(train, tmp_p
     assert done.status == 74
     assert re.match('error: data loading failed.*rerun with --resume$', done.last)
     assert 'Traceback' not in done.err
+
+
+def test_a_failure_of_the_storage_in_a_worker_prints_one_sentence_and_exits_with_status_74(
+    train, tmp_path, monkeypatch
+):
+    read = loading.fileio.get
+
+    def get(path, **settings):
+        if path.endswith('.jpg'):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
+        return read(path, **settings)
+
+    # workers are forks of this process
+    monkeypatch.setattr(loading.fileio, 'get', get)
+    monkeypatch.setattr(loading, 'PAUSES', (0, 0))
+    done = train(options=['train_dataloader.num_workers=2'])
+    assert done.status == 74
+    assert re.fullmatch(
+        r'error: cannot read \S+\.jpg: Stale file handle \(3 attempts\); .*', done.last
+    )
+    assert 'Traceback' not in done.err
+    assert not (tmp_path / 'broken_images.txt').exists()
 
 
 def test_mmdetection_configs_train_too(command, tmp_path, photos):

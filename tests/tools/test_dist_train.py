@@ -7,96 +7,18 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from mmcrosscl.checkpoints import verify_checksums
-from mmcrosscl.errors import EXIT_PREEMPTED
+from mmcrosscl.errors import EXIT_PREEMPTED, EXIT_RETRY
 from tests.ports import free_port
-from tests.training import tiny_options
+from tests.tools.processes import listens, ranks, until, wait_for
 
 pytestmark = pytest.mark.slow
 
 CONFIG = 'configs/crosscl/r50_8xb32_folder.py'
 TRAIN = [sys.executable, '-m', 'mmcrosscl', 'train', CONFIG]
-LONG = ['train_cfg.max_epochs=500', 'train_dataloader.num_workers=1', 'env_cfg.dist_cfg.timeout=15']
-
-
-@pytest.fixture
-def launch(tmp_path, photos):
-    """Return a function that starts a command in a new session. The fixture kills all processes."""
-    started = []
-
-    def run(*command, options=(), **environment):
-        options = [*tiny_options(photos), *LONG, *options]
-        words = [*command, '--work-dir', tmp_path / 'work', '--cfg-options', *options]
-        environment = {
-            **os.environ,
-            'PYTHON': sys.executable,
-            'OMP_NUM_THREADS': '1',
-            **environment,
-        }
-        with (tmp_path / 'out').open('a') as out:
-            process = subprocess.Popen(
-                [str(word) for word in words],
-                stdout=out, stderr=subprocess.STDOUT, start_new_session=True, env=environment,
-                # a job in the background of a script ignores SIGINT, and so do its children
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-            )  # fmt: skip
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        subprocess.run(['pkill', '-KILL', '-s', str(process.pid)])
-        for pid in ranks(tmp_path):
-            os.kill(pid, signal.SIGKILL)
-
-
-def ranks(work_dir: Path) -> list[int]:
-    """Return the process ids of the ranks, in order.
-
-    Data loader workers, whose parent is a training process, are not included.
-    """
-    found = {}
-    for folder in Path('/proc').glob('[0-9]*'):
-        try:
-            words = (folder / 'cmdline').read_bytes().split(b'\0')
-            environment = dict(
-                item.partition(b'=')[::2] for item in (folder / 'environ').read_bytes().split(b'\0')
-            )
-            parent = int((folder / 'stat').read_text().rpartition(')')[2].split()[1])
-        except OSError:
-            continue
-        trains = b'train' in words and b'--gpus' not in words
-        trains &= any(str(work_dir).encode() in word for word in words)
-        if trains:
-            found[int(folder.name)] = (parent, int(environment.get(b'RANK', b'0')))
-    first = {pid: rank for pid, (parent, rank) in found.items() if parent not in found}
-    return sorted(first, key=first.get)
-
-
-def wait_for(tmp_path, pattern, seconds=90, after=0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        text = (tmp_path / 'out').read_text()
-        if match := re.search(pattern, text[after:]):
-            return after + match.end()
-        time.sleep(0.2)
-    raise AssertionError(f'no {pattern} within {seconds} s:\n{text[-3000:]}')
-
-
-def until(true, seconds=60):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.2)
-
-
-def listens(port):
-    with socket.socket() as client:
-        return client.connect_ex(('127.0.0.1', port)) == 0
 
 
 @pytest.mark.parametrize('name', ['SIGTERM', 'SIGUSR1'])
@@ -175,7 +97,8 @@ def test_two_jobs_on_one_machine_do_not_interfere(tmp_path, launch):
 
 def test_ctrl_c_ends_the_wait_for_other_machines(tmp_path, launch):
     port = free_port()
-    process = launch('tools/dist_train.sh', CONFIG, 1, NNODES='2', PORT=str(port))
+    machines = dict(NNODES='2', MASTER_ADDR='127.0.0.1', PORT=str(port))
+    process = launch('tools/dist_train.sh', CONFIG, 1, **machines)
     until(lambda: listens(port))
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(30) != 0
@@ -204,3 +127,74 @@ def test_an_input_error_is_not_retried(tmp_path, launch):
     assert process.wait(120) == 1
     text = (tmp_path / 'out').read_text()
     assert 0 < text.replace('gone/', 'gone').count('gone does not exist; set data_root') <= 2
+
+
+@pytest.mark.slow(30)
+def test_nan_is_not_retried(tmp_path, launch):
+    options = ['optim_wrapper.optimizer.lr=1e30', 'default_hooks.non_finite.limit=2']
+    process = launch('tools/dist_train.sh', CONFIG, 2, options=options)
+    assert process.wait(120) == 1
+    text = (tmp_path / 'out').read_text()
+    assert 'consecutive steps; inspect the first of them' in text and 'resumes' not in text
+
+
+@pytest.mark.parametrize('after', ['connecting', 'start'])
+def test_a_signal_before_training_preempts_the_job(tmp_path, launch, after):
+    """Nothing is lost, so the same command can run again."""
+    if after == 'connecting':
+        port = free_port()
+        other = dict(NNODES='2', NODE_RANK='1', MASTER_ADDR='127.0.0.1', PORT=str(port))
+        process = launch('tools/dist_train.sh', CONFIG, 1, **other)
+        wait_for(tmp_path, f'connecting to 127.0.0.1:{port}')
+    else:
+        process = launch('tools/dist_train.sh', CONFIG, 2)
+        until(lambda: len(ranks(tmp_path)) == 2)
+    process.terminate()
+    assert process.wait(60) == EXIT_PREEMPTED
+    assert not list(tmp_path.glob('work/*.pth'))
+
+
+def test_a_process_that_cannot_save_in_time_is_reported(tmp_path, launch):
+    process = launch('tools/dist_train.sh', CONFIG, 1, GRACE='3')
+    wait_for(tmp_path, 'epoch 2/')
+    os.kill(ranks(tmp_path)[0], signal.SIGSTOP)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(60) == EXIT_RETRY
+    assert re.search(
+        r'1 of 1 processes ended without a saved checkpoint \(statuses \[-9\]\); a process that '
+        'needs more than GRACE seconds', (tmp_path / 'out').read_text()
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    'machines, problem',
+    [
+        (dict(NNODES='two'), 'NNODES=two is not an integer; correct or unset it'),
+        (dict(NNODES='2'), 'NNODES=2 needs MASTER_ADDR; set it to the address of one of the'),
+        (dict(NNODES='2', MASTER_ADDR='no.such.host.invalid'), 'cannot be resolved'),
+        (dict(NNODES='2', MASTER_ADDR='127.0.0.1'), r'port \d+ of this machine is in use'),
+    ],
+)
+def test_wrong_settings_of_several_machines_are_reported(tmp_path, launch, machines, problem):
+    with socket.socket() as other_job:
+        other_job.bind(('', 0))
+        other_job.listen()
+        port = str(other_job.getsockname()[1])
+        process = launch('tools/dist_train.sh', CONFIG, 1, **machines, PORT=port)
+        assert process.wait(60) == 1
+    text = (tmp_path / 'out').read_text()
+    assert re.search(problem, text) and text.count('\n') == 1
+
+
+@pytest.mark.slow(30)
+def test_node_rank_selects_the_machine_of_rank_0(tmp_path, launch):
+    """Both launchers run on this machine, so its address does not tell them apart."""
+    settings = dict(NNODES='2', MASTER_ADDR='127.0.0.1', PORT=str(free_port()))
+    command = ['tools/dist_train.sh', CONFIG, 1]
+    second = launch(*command, **settings, NODE_RANK='1', out='second')
+    first = launch(*command, **settings, NODE_RANK='0', out='first')
+    wait_for(tmp_path, 'epoch 1/', out='first')
+    second.terminate()
+    assert first.wait(60) == second.wait(60) == EXIT_PREEMPTED
+    assert 'Preempted: saved' in (tmp_path / 'first').read_text()
+    assert 'Preempted: saved' not in (tmp_path / 'second').read_text()

@@ -25,10 +25,18 @@ def checkpoint_place(runner: Runner) -> tuple[Path, str]:
     """Return the folder of a run's checkpoints and the template of their file names.
 
     Must be called before training starts, because MMEngine then changes the hook's ``out_dir``.
+
+    Raises:
+        InputError: If the folder is in a remote store, where no run could find its checkpoints.
     """
     work_dir = Path(runner.work_dir)
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook):
+            if '://' in str(hook.out_dir):
+                raise InputError(
+                    f'a run cannot resume from checkpoints in {hook.out_dir}; set '
+                    'default_hooks.checkpoint.out_dir to a local folder or a mounted bucket'
+                )
             # MMEngine compares texts: if only the spelling differs, it saves to a sub-folder
             elsewhere = hook.out_dir is not None and hook.out_dir != runner.work_dir
             folder = Path(hook.out_dir, work_dir.name) if elsewhere else work_dir

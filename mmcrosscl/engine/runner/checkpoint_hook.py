@@ -26,9 +26,14 @@ class SafeCheckpointHook(CheckpointHook):
     # MMEngine's backends have no common type with the methods that it calls
     file_backend: Any
 
-    def save_now(self, runner: Runner) -> str:
-        """Save a checkpoint after the current iteration, also within an epoch. Return its path."""
-        self._save_checkpoint_with_step(runner, step_of(runner, self.by_epoch), progress_of(runner))
+    def save_now(self, runner: Runner, progress: dict) -> str:
+        """Save a checkpoint within an epoch or a validation, and return its path.
+
+        Args:
+            runner (Runner): The runner.
+            progress (dict): Result of :func:`progress_of`.
+        """
+        self._save_checkpoint_with_step(runner, step_of(progress, self.by_epoch), progress)
         return self.last_ckpt
 
     # MMEngine deletes old checkpoints within the next two methods, before it saves the new one. It
@@ -71,12 +76,18 @@ class _Later:
         return getattr(self.backend, name)
 
 
-def step_of(runner: Runner, by_epoch: bool) -> int | str:
+def progress_of(runner: Runner, iterations: int, validating: bool = False) -> dict:
+    """Return the meta information of a checkpoint within an epoch or a validation.
+
+    Args:
+        runner (Runner): The runner.
+        iterations (int): Number of training iterations that are done.
+        validating (bool): Whether a resumed run must validate first. Defaults to False.
+    """
+    return dict(epoch=runner.epoch, iter=iterations, validating=validating)
+
+
+def step_of(progress: dict, by_epoch: bool) -> int | str:
     """Return the value that replaces ``{}`` in the template of a checkpoint's name."""
-    iteration = runner.iter + 1
-    return f'{runner.epoch}_iter_{iteration}' if by_epoch else iteration
-
-
-def progress_of(runner: Runner) -> dict:
-    """Return the meta information of a checkpoint that is saved after the current iteration."""
-    return dict(epoch=runner.epoch, iter=runner.iter + 1)
+    iteration = progress['iter']
+    return f'{progress["epoch"]}_iter_{iteration}' if by_epoch else iteration

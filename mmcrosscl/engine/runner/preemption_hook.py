@@ -7,7 +7,7 @@ from types import FrameType
 
 import torch
 from mmengine.dist import barrier, get_world_size
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import distributed
 
@@ -28,7 +28,8 @@ class PreemptionHook(Hook):
     processes before they take the machine. All ranks exit after the same step: in each step, an
     all-reduce in host memory tells all ranks whether any rank has received a signal, without
     waiting for the GPU. If gradients are accumulated, the last step is the next one that updates
-    the weights.
+    the weights. Validation is interrupted after the current batch, and repeated when the run
+    resumes. The computation of the metrics after the last batch is not interrupted.
 
     When training ends, the hook restores the previous signal handlers, also after an exception.
     Once the checkpoint is saved, a further signal ends the process immediately with status 75.
@@ -45,6 +46,13 @@ class PreemptionHook(Hook):
         self._group = None
         self._vote: tuple[torch.Tensor, distributed.Work] | None = None
         self._preempted = False
+        self._training = False
+        # whether the loaded checkpoint was saved during validation
+        self._validating = False
+        self._common_batches = 0
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        self._validating = checkpoint.get('meta', {}).get('validating', False)
 
     def before_train(self, runner: Runner) -> None:
         if get_world_size() > 1:
@@ -54,10 +62,61 @@ class PreemptionHook(Hook):
             self._group = distributed.new_group(backend='gloo', timeout=timeout)
         self._signaled.clear()
         handle(PREEMPTING, self._on_signal)
+        self._training = True
+        # `load_from` also loads a checkpoint, but training then starts at iteration 0
+        if self._validating and runner.iter > 0 and runner.val_loop is not None:
+            runner.logger.info('The validation that was interrupted is repeated.')
+            runner.val_loop.run()
+            # the loaded checkpoint would repeat the validation again
+            save(runner, progress_of(runner, runner.iter))
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
+        self._start_vote()
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
+    ) -> None:
+        if self._any_signaled() and runner.optim_wrapper.should_update():
+            done = runner.iter + 1
+            self._preempt(runner, progress_of(runner, done), f'after iteration {done}')
+
+    def before_val(self, runner: Runner) -> None:
+        # the ranks may validate different numbers of batches
+        batches = torch.tensor(len(runner.val_dataloader))
+        if self._group is not None:
+            distributed.all_reduce(batches, distributed.ReduceOp.MIN, group=self._group)
+        self._common_batches = int(batches) if self._training else 0
+
+    def before_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        if batch_idx < self._common_batches:
+            self._start_vote()
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
+    ) -> None:
+        if batch_idx >= self._common_batches or not self._any_signaled():
+            return
+        for hook in runner.hooks:
+            if isinstance(hook, EMAHook):
+                # the averaged weights are in the model until validation ends
+                hook.after_val_epoch(runner)
+        progress = progress_of(runner, runner.iter, validating=True)
+        self._preempt(runner, progress, f'during validation after iteration {runner.iter}')
+
+    def after_train(self, runner: Runner) -> None:
+        self._training = False
+        self.restore_process_state(runner)
+
+    def restore_process_state(self, runner: Runner) -> None:
+        """Restore the previous signal handlers. ResumableRunner also calls it after exceptions."""
+        if not self._preempted:
+            restore()
+
+    def _start_vote(self) -> None:
         if self._group is not None:
             signaled = torch.tensor(int(self._signaled.is_set()))
             work = distributed.all_reduce(
@@ -65,20 +124,18 @@ class PreemptionHook(Hook):
             )
             self._vote = signaled, work
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
-    ) -> None:
-        signaled = self._signaled.is_set()
-        if self._vote is not None:
-            tensor, work = self._vote
-            work.wait()
-            signaled = bool(tensor)
-        if not signaled or not runner.optim_wrapper.should_update():
-            return
-        path = save(runner)
+    def _any_signaled(self) -> bool:
+        if self._vote is None:
+            return self._signaled.is_set()
+        signaled, work = self._vote
+        work.wait()
+        return bool(signaled)
+
+    def _preempt(self, runner: Runner, progress: dict, when: str) -> None:
+        path = save(runner, progress)
         runner.logger.warning(
-            f'Preempted: saved {path} after iteration {runner.iter + 1}. The exit status is '
-            f'{EXIT_PREEMPTED}. Rerun with --resume.'
+            f'Preempted: saved {path} {when}. The exit status is {EXIT_PREEMPTED}. Rerun with '
+            '--resume.'
         )
         # Rank 0 writes the checkpoint. The launcher would kill it if another rank exited before.
         barrier()
@@ -87,23 +144,20 @@ class PreemptionHook(Hook):
         self._preempted = True
         raise Preempted
 
-    def after_train(self, runner: Runner) -> None:
-        self.restore_process_state(runner)
-
-    def restore_process_state(self, runner: Runner) -> None:
-        """Restore the previous signal handlers. ResumableRunner also calls it after exceptions."""
-        if not self._preempted:
-            restore()
-
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signaled.set()
 
 
-def save(runner: Runner) -> str:
-    """Save a checkpoint after an iteration, with any checkpoint hook or none. Return its path."""
+def save(runner: Runner, progress: dict) -> str:
+    """Save a checkpoint with any checkpoint hook or none, and return its path.
+
+    Args:
+        runner (Runner): The runner.
+        progress (dict): Result of :func:`progress_of`.
+    """
     hook = next((hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)), None)
     if hook is not None:
-        return hook.save_now(runner)
+        return hook.save_now(runner, progress)
     # the config has a user-defined checkpoint hook, or none
     other = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
     if other is None:
@@ -112,8 +166,8 @@ def save(runner: Runner) -> str:
     else:
         by_epoch = other.by_epoch
         folder, template = Path(other.out_dir), other.filename_tmpl
-    name = template.format(step_of(runner, by_epoch))
-    runner.save_checkpoint(str(folder), name, meta=progress_of(runner), by_epoch=by_epoch)
+    name = template.format(step_of(progress, by_epoch))
+    runner.save_checkpoint(str(folder), name, meta=progress, by_epoch=by_epoch)
     return str(folder / name)
 
 

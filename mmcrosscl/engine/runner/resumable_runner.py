@@ -28,8 +28,9 @@ from mmcrosscl.registry import HOOKS, RUNNERS, component_class
 from .checkpoint_files import RunMarker, checkpoint_place, list_checkpoints, newest_intact
 from .data_loading import ADVICE, keep_alive_on_signals, restore_death_reports
 from .defaults import DEFAULT_HOOKS
-from .devices import check_device, check_launcher, join_gloo
+from .devices import check_device, check_launcher, join_gloo, prepare_network
 from .loops import resumable
+from .machines import copy_to_machines, refuse_checkpoints_elsewhere
 from .safe_loading import checkpoint_loading
 from .screen import show_on_screen
 
@@ -88,8 +89,10 @@ class ResumableRunner(Runner):
         """
         check_launcher(self.launcher)
         check_device(self.optim_wrapper)
+        if self.distributed:
+            prepare_network(self.launcher)
         if self.distributed and not torch.cuda.is_available():
-            join_gloo(self.launcher, env_cfg)
+            join_gloo(env_cfg)
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -256,7 +259,7 @@ class ResumableRunner(Runner):
         # The launcher of each machine counts only its own restarts.
         restarted = torch.tensor(int(marker.restarted()))
         all_reduce(restarted, 'max')
-        # Only the main process searches, because other processes may not have access to its disk.
+        # Only the main process searches, because other machines may not have access to its disk.
         found: list[str | InputError | None] = [None]
         if is_main_process():
             try:
@@ -266,6 +269,11 @@ class ResumableRunner(Runner):
         broadcast_object_list(found)
         if isinstance(found[0], InputError):
             raise found[0]
+        if found[0]:
+            copy_to_machines(Path(found[0]))
+        elif self._auto_resume:
+            place = checkpoint_place(self)
+            refuse_checkpoints_elsewhere(list_checkpoints(Path(self.work_dir), *place))
         return found[0]
 
     def _find_checkpoint(self, marker: RunMarker, restarted: bool) -> str | None:

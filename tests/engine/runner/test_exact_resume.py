@@ -1,13 +1,16 @@
 """A run that is interrupted and resumed equals an uninterrupted run."""
 
+import json
 import re
 
 import pytest
 from mmengine.config import Config
 
+from mmcrosscl.checkpoints import read_checkpoint
 from mmcrosscl.errors import EXIT_PREEMPTED
 from tests.engine import runs
 from tests.ports import free_port
+from tests.training import validate_similarity
 
 CASES = {
     'epochs': dict(by_epoch=True),
@@ -65,6 +68,60 @@ def test_resuming_after_any_iteration_changes_nothing(tmp_path, name, world):
     assert {entry['size'] for entry in runs.diary(uninterrupted).values()} == {32, 64}
     assert runs.scalars(uninterrupted) == runs.scalars(interrupted)
     runs.assert_same_state(uninterrupted / 'work' / last, interrupted / 'work' / last)
+
+
+def validating(folder, images, by_epoch, resume=False) -> Config:
+    """Return a config that validates after every third iteration."""
+    cfg = everything_on(folder, by_epoch=by_epoch, images=images, length=3 if by_epoch else 9)
+    validate_similarity(cfg)
+    # two ranks with 9 and 8 images, which are 3 and 2 batches
+    cfg.val_dataloader.dataset.max_images = 17
+    cfg.val_dataloader.sampler.round_up = False
+    if not by_epoch:
+        cfg.train_cfg.val_interval = 3
+    cfg.default_hooks.checkpoint.update(save_best='similarity/p3_p4_margin', rule='greater')
+    cfg.resume = resume
+    return cfg
+
+
+def validations(folder) -> list[dict]:
+    """Return the metrics of all complete validations."""
+    found = []
+    for path in sorted(folder.glob('work/*/vis_data/scalars.json')):
+        entries = map(json.loads, path.read_text().splitlines())
+        found += [entry for entry in entries if 'similarity/p3_p4_margin' in entry]
+    return [{k: v for k, v in entry.items() if k not in runs.TIMES} for entry in found]
+
+
+@pytest.mark.slow(30)
+@pytest.mark.parametrize('by_epoch, world', [(True, 2), (False, 1)])
+def test_an_interrupted_validation_is_repeated(tmp_path, by_epoch, world):
+    """Two interruptions, also of the last validation. The ranks have 3 and 2 batches."""
+    uninterrupted, interrupted = tmp_path / 'uninterrupted', tmp_path / 'interrupted'
+    images = 12 * world
+    assert (
+        runs.finish(runs.start(validating(uninterrupted, images, by_epoch), world, free_port()))
+        == [0] * world
+    )
+    interrupted.mkdir()
+    (interrupted / 'photos').symlink_to(uninterrupted / 'photos')
+    for after, rank in ((3, world - 1), (9, 0)):
+        cfg = validating(interrupted, images, by_epoch, resume=True)
+        cfg.custom_hooks += [dict(type='StopValidation', after=after, batch=0, rank=rank)]
+        processes = runs.start(cfg, world, free_port())
+        assert runs.finish(processes) == [EXIT_PREEMPTED] * world
+        assert f'during validation after iteration {after}.' in runs.log_of(interrupted)
+    cfg = validating(interrupted, images, by_epoch, resume=True)
+    assert runs.finish(runs.start(cfg, world, free_port())) == [0] * world
+    assert len(validations(uninterrupted)) == len(validations(interrupted)) == 3
+    # the second rank of a resumed run starts with the batch-norm statistics of the first one
+    if world == 1:
+        assert validations(uninterrupted) == validations(interrupted)
+    names = ['epoch_3.pth', 'epoch_3_iter_9.pth'] if by_epoch else ['iter_9.pth'] * 2
+    paths = [folder / 'work' / name for folder, name in zip((uninterrupted, interrupted), names)]
+    runs.assert_same_state(*paths, validated=False)
+    assert not read_checkpoint(paths[1])['meta']['validating']
+    assert list(interrupted.glob('work/best*.pth'))
 
 
 @pytest.mark.slow

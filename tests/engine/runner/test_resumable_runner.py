@@ -229,6 +229,13 @@ def test_a_run_resumes_from_the_folder_of_its_checkpoints_however_it_is_spelled(
     assert 'resumed epoch: 1, iter: 3' in runs.log_of(tmp_path)
 
 
+def test_checkpoints_in_a_remote_store_are_refused(tmp_path):
+    cfg = runs.tiny_run(tmp_path)
+    cfg.default_hooks.checkpoint.out_dir = 's3://bucket/runs'
+    with pytest.raises(InputError, match='cannot resume from checkpoints in s3://bucket/runs; set'):
+        build_runner(cfg).train()
+
+
 def test_too_few_images_for_a_batch_are_an_input_error(tmp_path):
     cfg = runs.tiny_run(tmp_path)
     cfg.train_dataloader.update(batch_size=99, drop_last=True)

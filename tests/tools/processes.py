@@ -1,0 +1,55 @@
+"""Processes of a training job, as tests of the launchers see them."""
+
+import re
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def ranks(work_dir: Path) -> list[int]:
+    """Return the process ids of the ranks, in order.
+
+    Data loader workers, whose parent is a training process, are not included.
+    """
+    found = {}
+    for folder in Path('/proc').glob('[0-9]*'):
+        try:
+            words = (folder / 'cmdline').read_bytes().split(b'\0')
+            environment = dict(
+                item.partition(b'=')[::2] for item in (folder / 'environ').read_bytes().split(b'\0')
+            )
+            parent = int((folder / 'stat').read_text().rpartition(')')[2].split()[1])
+        except OSError:
+            continue
+        trains = b'train' in words and b'--gpus' not in words
+        trains &= any(str(work_dir).encode() in word for word in words)
+        if trains:
+            found[int(folder.name)] = (parent, int(environment.get(b'RANK', b'0')))
+    first = {pid: rank for pid, (parent, rank) in found.items() if parent not in found}
+    return sorted(first, key=first.get)
+
+
+def wait_for(tmp_path: Path, pattern: str, seconds=90, after=0, out='out') -> int:
+    """Wait until the output contains a pattern after a position, and return its end."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        text = (tmp_path / out).read_text()
+        if match := re.search(pattern, text[after:]):
+            return after + match.end()
+        time.sleep(0.2)
+    raise AssertionError(f'no {pattern} within {seconds} s:\n{text[-3000:]}')
+
+
+def until(true: Callable[[], object], seconds=60) -> None:
+    """Wait until a function returns a true value."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def listens(port: int) -> bool:
+    """Return whether a process of this machine listens on a port."""
+    with socket.socket() as client:
+        return client.connect_ex(('127.0.0.1', port)) == 0
