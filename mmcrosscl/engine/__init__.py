@@ -22,6 +22,7 @@ from .runner import (
     ResumableRunner,
     ResumeHook,
     SafeCheckpointHook,
+    ScalarHistoryHook,
     TrainingLogHook,
 )
 
@@ -39,6 +40,7 @@ __all__ = [
     'ResumableRunner',
     'ResumeHook',
     'SafeCheckpointHook',
+    'ScalarHistoryHook',
     'SimilarityMapHook',
     'SkippedImagesHook',
     'StepSeedHook',

@@ -7,6 +7,7 @@ from .preemption_hook import PreemptionHook
 from .progress_hook import ProgressHook
 from .resumable_runner import ResumableRunner
 from .resume_hook import ResumeHook
+from .scalar_history_hook import ScalarHistoryHook
 from .training_log_hook import TrainingLogHook
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     'ResumableRunner',
     'ResumeHook',
     'SafeCheckpointHook',
+    'ScalarHistoryHook',
     'TrainingLogHook',
 ]

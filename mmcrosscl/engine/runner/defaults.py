@@ -11,6 +11,7 @@ DEFAULT_HOOKS: dict[str, dict] = dict(
     training_log=dict(type='mmcrosscl.TrainingLogHook'),
     logger=dict(type='LoggerHook', interval=50),
     progress=dict(type='mmcrosscl.ProgressHook'),
+    scalar_history=dict(type='mmcrosscl.ScalarHistoryHook'),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='mmcrosscl.SafeCheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
