@@ -24,9 +24,19 @@ export PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}"
 # With these variables, a restarted run resumes only from its own checkpoints.
 export MMCROSSCL_LAUNCH="$(hostname)-$$-$(date +%s)" MMCROSSCL_RESTARTS=0
 
+# srun returns the highest status of its tasks. When one task fails, Slurm terminates the others, so
+# the status of a failure must be above those of terminated tasks, 138 and 143.
+# shellcheck disable=SC2016
+task='trap : TERM USR1; "$@"; status=$?
+case $status in 0 | 75 | 138 | 143) exit $status ;; esac
+echo "task $SLURM_PROCID ended with status $status" >&2
+case $status in 1 | 2) exit 202 ;; *) exit 201 ;; esac'
+
 # bash runs a trap after srun has ended, and without a trap it would end before srun
 terminated=
 trap terminated=1 TERM USR1
+# srun ends after Ctrl-C twice
+trap 'exit 130' INT
 failures=0
 while :; do
   # SRUN_ARGS is not quoted, because it may hold several arguments.
@@ -41,11 +51,14 @@ while :; do
     --kill-on-bad-exit=1 \
     --signal=USR1@"${GRACE:-120}" \
     ${SRUN_ARGS:-} \
+    bash -c "$task" task \
     "${PYTHON:-python3}" -u -m mmcrosscl train "$3" --work-dir "$4" --launcher slurm "${@:5}"
   status=$?
   case $status in
-    # success, an input error or NaN/Inf, wrong usage
+    # success, or srun refused its arguments
     0 | 1 | 2) exit $status ;;
+    # an input error, NaN/Inf or wrong usage
+    202) exit 1 ;;
     # preempted after a checkpoint was saved, or before training began (SIGUSR1, SIGTERM)
     75 | 138 | 143)
       if [ -n "${SLURM_JOB_ID:-}" ]; then

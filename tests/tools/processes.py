@@ -22,7 +22,7 @@ def ranks(work_dir: Path) -> list[int]:
             parent = int((folder / 'stat').read_text().rpartition(')')[2].split()[1])
         except OSError:
             continue
-        trains = b'train' in words and b'--gpus' not in words
+        trains = b'python' in words[0] and b'train' in words and b'--gpus' not in words
         trains &= any(str(work_dir).encode() in word for word in words)
         if trains:
             found[int(folder.name)] = (parent, int(environment.get(b'RANK', b'0')))

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from mmcrosscl.errors import EXIT_PREEMPTED
 from tests.engine.runs import assert_same_state
 from tests.slurm import slurm, slurm_cluster, wait_until
 from tests.tools.processes import ranks, wait_for
@@ -36,6 +35,7 @@ def test_slurm_starts_a_task_per_gpu(tmp_path, monkeypatch):
         '--cpus-per-task=8', '--kill-on-bad-exit=1',
     ]  # fmt: skip
     assert words[7:10] == ['--signal=USR1@120', '--time=1:00', '--mem=0']
+    assert words[10:12] == ['bash', '-c']
     assert words[-10:] == [
         '-u', '-m', 'mmcrosscl', 'train', CONFIG, '--work-dir', 'work dir', '--launcher', 'slurm',
         '--resume',
@@ -112,14 +112,32 @@ def test_a_job_on_two_nodes_loses_nothing(tmp_path, photos, environment, config,
 @pytest.mark.slow(60)
 def test_two_jobs_share_the_nodes_and_a_preempted_one_starts_again(tmp_path, environment, launch):
     with slurm_cluster(tmp_path / 'slurm'):
-        words = ['tools/slurm_train.sh', 'cpu', 'job', CONFIG, tmp_path / 'work']
-        first, _ = [launch(*words, out=out, work_dir=tmp_path / out) for out in ('one', 'two')]
+        first, _ = [
+            launch(
+                *('tools/slurm_train.sh', 'cpu', name, CONFIG, tmp_path / 'work'),
+                out=name, work_dir=tmp_path / f'{name}_work',
+            )
+            for name in ('one', 'two')
+        ]  # fmt: skip
         for out in ('one', 'two'):
             wait_for(tmp_path, 'epoch 2/', 180, out=out)
-        # the jobs are numbered in the order of their start
-        (job,) = {number for number in slurm('squeue', '-h', '-o', '%i').split() if number == '1'}
+        job = slurm('squeue', '-h', '-o', '%i', '--name=one').strip()
         slurm('scancel', '--signal=USR1', job)
         wait_for(tmp_path, 'start +resumes after iteration', 180, out='one')
-        # Ctrl-C ends the script and its job
-        os.killpg(first.pid, signal.SIGINT)
-        assert first.wait(60) not in (0, EXIT_PREEMPTED)
+        # Ctrl-C twice ends the script and its job
+        for _ in range(2):
+            os.killpg(first.pid, signal.SIGINT)
+            time.sleep(0.3)
+        assert first.wait(60) == 130
+
+
+@pytest.mark.slurm
+@pytest.mark.slow(30)
+def test_an_input_error_is_not_retried(tmp_path, environment, launch):
+    """Slurm terminates one task because of the error of the other one."""
+    with slurm_cluster(tmp_path / 'slurm'):
+        words = ['tools/slurm_train.sh', 'cpu', 'job', CONFIG, tmp_path / 'work']
+        gone = [f'train_dataloader.dataset.data_root={tmp_path}/gone']
+        assert launch(*words, options=gone).wait(180) == 1
+    text = (tmp_path / 'out').read_text()
+    assert 'ended with status 1\n' in text and 'restart' not in text

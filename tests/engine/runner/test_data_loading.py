@@ -34,10 +34,22 @@ class Numbers(Dataset):
         return torch.tensor(index)
 
 
-def build_loader(**settings):
+class Freeze:
+    """Stops the worker that pickled it while the main process unpickles the batch."""
+
+    def __reduce__(self):
+        return os.kill, (os.getpid(), signal.SIGSTOP)
+
+
+class FreezingNumbers(Numbers):
+    def __getitem__(self, index):
+        return [Freeze(), super().__getitem__(index)] if index == 4 else index
+
+
+def build_loader(dataset=None, **settings):
     return ResumableRunner.build_dataloader(
         dict(
-            dataset=Numbers(),
+            dataset=dataset or Numbers(),
             sampler=dict(type='DefaultSampler', shuffle=False),
             collate_fn=dict(type='default_collate'),
             batch_size=2,
@@ -149,6 +161,20 @@ def test_a_stopped_worker_ends_training_at_the_time_limit(loader, workers):
             list(batches)
     finally:
         for worker in stopped:
+            os.kill(worker.pid, signal.SIGCONT)
+
+
+def test_a_worker_that_freezes_while_it_hands_over_a_batch_ends_training(workers):
+    """The main process has received the message, and waits for the memory of its tensor."""
+    loader = build_loader(FreezingNumbers())
+    loader.collate_fn = list
+    begin = time.monotonic()
+    try:
+        with pytest.raises(RunError, match='no batch arrived within 2 seconds'):
+            list(BatchIterator(loader, timeout=2))
+        assert time.monotonic() - begin < 30
+    finally:
+        for worker in workers():
             os.kill(worker.pid, signal.SIGCONT)
 
 
