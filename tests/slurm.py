@@ -9,9 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.ports import free_port
+
 CONF = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={ports[0]}
+FirstJobId={ports[0]}
 AuthType=auth/munge
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -28,8 +32,8 @@ SlurmdLogFile={folder}/slurmd_%n.log
 ReturnToService=2
 KillWait=10
 MpiDefault=none
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port=17001 CPUs=2 RealMemory=1000
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port=17002 CPUs=2 RealMemory=1000
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=1000
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 RealMemory=1000
 PartitionName=cpu Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 """
 PROGRAMS = ('slurmctld', 'slurmd', 'munged', 'sbatch')
@@ -48,7 +52,10 @@ def slurm_cluster(folder: Path) -> Iterator[None]:
     start_munge()
     (folder / 'state').mkdir(parents=True)
     conf = folder / 'slurm.conf'
-    conf.write_text(CONF.format(host=socket.gethostname().partition('.')[0], folder=folder))
+    # clusters of parallel tests have different ports, also those that follow from the job ids
+    ports = [free_port() for _ in range(3)]
+    host = socket.gethostname().partition('.')[0]
+    conf.write_text(CONF.format(host=host, folder=folder, ports=ports))
     before, os.environ['SLURM_CONF'] = os.environ.get('SLURM_CONF'), str(conf)
     daemons = [['slurmctld', '-D'], ['slurmd', '-D', '-N', 'n1'], ['slurmd', '-D', '-N', 'n2']]
     processes = [
