@@ -116,3 +116,11 @@ def test_sentence_returns_the_message_without_the_worker_traceback():
         'last):\n  File "x.py", line 1\nmmcrosscl.errors.InputError: 3 images (OSError: cut) end\n'
     )
     assert sentence(wrapped) == '3 images (OSError: cut) end'
+
+
+def test_a_folder_of_the_same_name_does_not_hide_the_package(tmp_path):
+    """The folder of a clone is such a folder, for commands that run beside it."""
+    (tmp_path / 'mmcrosscl').mkdir()
+    words = [sys.executable, '-c', 'import mmcrosscl; print(mmcrosscl.__file__)']
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip().endswith('__init__.py')

@@ -210,7 +210,9 @@ that mmcv's CUDA ops are compiled for: make setup CUDA=1 TORCH_CUDA_ARCH_LIST=9.
 fi
 step "Installing the other packages (3/4)" \
   install "${constraints[@]}" -r $mm -r requirements/runtime.txt -r requirements/tests.txt
-step "Installing mmcrosscl itself" pip install --no-build-isolation --no-deps -e .
+# in the mode "compat", a folder named mmcrosscl in the current folder does not hide the package
+step "Installing mmcrosscl itself" \
+  pip install --no-build-isolation --no-deps --config-settings editable_mode=compat -e .
 if [ $stack = openmmlab ]; then
   # mmengine 0.10.7 looks for the configs of an editable package in site-packages
   ln -sfn "$PWD/mmcrosscl" "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/mmcrosscl"
