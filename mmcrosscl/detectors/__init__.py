@@ -3,7 +3,7 @@
 # checks the required packages before the modules below import them
 import mmcrosscl.registry  # noqa: F401
 
-from .detector import Detector, drop_weights, find_detector, inner_detector
+from .detector import Detector, drop_weights, find_detector, inner_detector, loads_weights
 from .dry_run import Features, dry_run
 from .levels import TERMS, choose_levels, choose_terms
 from .pretraining import Schedule, config_text, default_iterations
@@ -26,6 +26,7 @@ __all__ = [
     'dry_run',
     'find_detector',
     'inner_detector',
+    'loads_weights',
     'report',
     'seconds_per_iteration',
 ]

@@ -1,6 +1,6 @@
 """The backbone, the neck and the normalization in the config of a detector."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TypeVar
@@ -134,18 +134,29 @@ def _preprocessor(settings: Mapping, name: str) -> dict:
 
 def drop_weights(part: object) -> None:
     """Remove pre-trained weights from the config of a module and all within it, in place."""
+    for settings, key in list(_weights(part)):
+        del settings[key]
+
+
+def loads_weights(part: object) -> bool:
+    """Return whether the config of a module, or of one within it, loads pre-trained weights."""
+    return any(True for _ in _weights(part))
+
+
+def _weights(part: object) -> Iterator[tuple[dict, str]]:
+    """Return the places in the config of a module and all within it that load weights."""
     if isinstance(part, list | tuple):
         for item in part:
-            drop_weights(item)
+            yield from _weights(item)
     if not isinstance(part, dict):
         return
-    if (part.get('init_cfg') or {}) and _is_pretrained(part['init_cfg']):
-        del part['init_cfg']
+    if part.get('init_cfg') and _is_pretrained(part['init_cfg']):
+        yield part, 'init_cfg'
     # a path, or True for the weights of timm
     if part.get('pretrained'):
-        del part['pretrained']
+        yield part, 'pretrained'
     for value in part.values():
-        drop_weights(value)
+        yield from _weights(value)
 
 
 def _make_trainable(part: object, changed: set[str]) -> None:
@@ -157,7 +168,7 @@ def _make_trainable(part: object, changed: set[str]) -> None:
         return
     if part.get('type') in SYNCHRONIZED:
         part['type'] = 'BN'
-        changed.add('Synchronized batch norm is batch norm during pre-training.')
+        changed.add('Batch norm replaces synchronized batch norm during pre-training.')
     if part.get('requires_grad') is False:
         part['requires_grad'] = True
         changed.add('Frozen normalization layers are trained.')

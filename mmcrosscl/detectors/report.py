@@ -33,7 +33,8 @@ def describe(
     total = timedelta(seconds=round(seconds * iterations))
     rows = dict(
         levels=' and '.join(levels),
-        schedule=f'{iterations:,} iterations of {batch} images ({length} epochs of {images:,})',
+        schedule=f'{iterations:,} iterations of {batch} images '
+        f'({length} epochs of {images:,} images)',
         time=f'about {total}, at {seconds:.3g} s per iteration on this machine',
     )
     lines = [f'  {name:9}  {value}' for name, value in rows.items()]
@@ -62,18 +63,23 @@ def report(detector: Detector, features: Features, config: str, checkpoint: Path
     unreached = features.parameters - features.reached
     shares = {
         'trained': features.reached,
-        'carried over, but reached by no loss term': unreached,
+        'not trained, because no loss term uses these layers': unreached,
     }
     lines = [
         f'  {100 * count / features.parameters:3.0f} %  {what} ({count:,} parameters)'
         for what, count in shares.items()
     ]
+    own = 'its own config'
+    if '::' in config:
+        # such a config trains on the dataset of the package, such as COCO
+        own = f'YOUR_CONFIG.py, which inherits from {config} and sets your dataset'
+        config = 'YOUR_CONFIG.py'
     return [
         f'Pre-trained {detector.name}. Of its {part}:',
         *lines,
         '  All other parts of the detector, such as its heads, start from random weights.',
         f'  checkpoint  {checkpoint}',
-        'Next: fine-tune the detector with its own config',
+        f'Next: fine-tune the detector with {own}',
         f'  mmcrosscl train {shlex.quote(config)} --cfg-options '
         f'pretrained={shlex.quote(str(checkpoint))}',
     ]

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from mmcrosscl.checkpoints import atomic_write
 from mmcrosscl.datasets import (
     UnlabeledDataset,
@@ -16,11 +18,11 @@ from mmcrosscl.datasets import (
     select_images,
     write_coco,
 )
-from mmcrosscl.detectors import default_iterations
+from mmcrosscl.detectors import default_iterations, find_detector, loads_weights
 from mmcrosscl.engine import read_config
 from mmcrosscl.errors import InputError
 
-from .arms import check_files, parse_arm
+from .arms import OWN, Arm, check_files, parse_arm
 from .fine_tuning import learning_rate
 from .leaks import shared_images
 from .plan import Plan
@@ -137,8 +139,8 @@ def create_study(
         tuple[Study, dict[str, dict]]: The study, and its COCO files by name.
 
     Raises:
-        InputError: If the data, the detector or an arm is invalid, or a test image is among the
-            training images.
+        InputError: If the data, the detector or an arm is invalid, more labeled images are
+            requested than available, or a test image is among the training images.
     """
     parsed = [parse_arm(arm) for arm in arms]
     for arm in parsed:
@@ -147,6 +149,7 @@ def create_study(
     if len(set(names)) < len(names):
         raise InputError(f'the arms are {", ".join(names)}; use each name only once')
     cfg = read_config(detector)
+    _check_weights(parsed, cfg, detector)
     train_folder, test_folder = (
         find_images(*each)
         for each in (
@@ -160,14 +163,21 @@ def create_study(
         raise InputError(
             f'{test} has the class {min(unknown)}, which {train} lacks; use the same classes'
         )
+    total = len(training['images'])
+    available = total - round(VALIDATION * total)
+    counts = tuple(round(size * available) if isinstance(size, float) else size for size in labels)
+    if max(counts) > available:
+        raise InputError(
+            f'{max(counts)} labeled images are requested, but {available} of the {total} training '
+            'images are available, because a fifth is kept for choosing the learning rate; reduce '
+            '--labels'
+        )
     pool = UnlabeledDataset(data_root=unlabeled)
     _check_leaks(
         [str(test_folder / image['file_name']) for image in testing['images']],
         [pool.get_data_info(index)['img_path'] for index in range(len(pool))]
         + [str(train_folder / image['file_name']) for image in training['images']],
     )
-    available = len(training['images']) - round(VALIDATION * len(training['images']))
-    counts = tuple(round(size * available) if isinstance(size, float) else size for size in labels)
     labeled = label_subsets(training, [available], fold=0)[available]
     chosen = {image['id'] for image in labeled['images']}
     validation = select_images(training, training['by_id'].keys() - chosen)
@@ -227,6 +237,24 @@ def _classes(coco: dict, path: str) -> tuple[str, ...]:
     if not valid or not categories:
         raise InputError(f'{path} has no categories with names; pass a COCO file with categories')
     return tuple(each['name'] for each in sorted(categories, key=lambda each: each['id']))
+
+
+def _check_weights(arms: Sequence[Arm], cfg: Config, name: str) -> None:
+    """Raise an error if an arm would start from random weights, as the config loads no others."""
+    for arm in arms:
+        if arm.weights != OWN:
+            continue
+        # a pre-training takes only these parts from the config, and no arm uses load_from
+        parts = find_detector(cfg, name)
+        loads = loads_weights([parts.backbone, parts.neck])
+        if arm.terms is None:
+            loads = loads_weights(cfg.model) or bool(cfg.get('pretrained'))
+        if not loads:
+            raise InputError(
+                f"the arm {arm.text} starts from the weights that the detector's config loads, but "
+                f'the backbone in {name} has no init_cfg with a checkpoint; set it, or pass '
+                f'{arm.text}=FILE'
+            )
 
 
 def _check_leaks(test: list[str], training: list[str]) -> None:

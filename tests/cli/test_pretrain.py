@@ -16,12 +16,14 @@ def test_the_command_prints_what_it_does_and_resumes(photos, tmp_path, command):
     assert done.status == 0, done.err
     for pattern in (
         r'levels +P4 \(stride 16, 96 channels\) and P3 \(stride 8, 96 channels\)$',
-        r'schedule +1 iterations of 2 images \(0\.12 epochs of 16\)$',
+        r'schedule +1 iterations of 2 images \(0\.12 epochs of 16 images\)$',
         r'time +about 0:00:\d\d, at [\d.]+ s per iteration on this machine$',
         r'^  tools/dist_train\.sh \S+/pretrain_rtmdet_tiny_8xb32-300e_coco\.py 1 --work-dir ',
         r'^   71 %  trained',
-        r'^   29 %  carried over, but reached by no loss term',
-        r'^  mmcrosscl train \S+ --cfg-options pretrained=\S+_pretrained\.pth$',
+        r'^   29 %  not trained, because no loss term uses these layers \(',
+        r'^  start +random weights$',
+        r'^Next: .* YOUR_CONFIG\.py, which inherits from mmdet::\S+ and sets your dataset$',
+        r'^  mmcrosscl train YOUR_CONFIG\.py --cfg-options pretrained=\S+_pretrained\.pth$',
     ):
         assert re.search(pattern, done.out, re.MULTILINE), pattern
     config = tmp_path / 'out/pretrain_rtmdet_tiny_8xb32-300e_coco.py'

@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from mmcrosscl.detectors import find_detector
+from mmcrosscl.detectors import find_detector, loads_weights
 from mmcrosscl.engine import read_config
 from mmcrosscl.errors import InputError
 
@@ -26,6 +26,7 @@ def test_all_layers_become_trainable():
     assert found.backbone == backbone | dict(frozen_stages=-1, norm_eval=False, norm_cfg=trained)
     assert found.neck == dict(type='FPN', norm_cfg=trained)
     assert len(found.notes) == 3 and found.name == 'b'
+    assert 'Batch norm replaces synchronized batch norm during pre-training.' in found.notes
 
 
 def test_the_defaults_of_a_class_are_unfrozen_too():
@@ -43,6 +44,8 @@ def test_pretrained_weights_are_kept_or_dropped():
     assert kept.neck['rfp_backbone']['pretrained'] == 'torchvision://x'
     dropped = detector(False, backbone=backbone, neck=rfp)
     assert 'init_cfg' not in dropped.backbone and 'pretrained' not in dropped.neck['rfp_backbone']
+    assert loads_weights(kept.backbone) and loads_weights([dict(type='FPN'), kept.neck])
+    assert not loads_weights([dropped.backbone, dropped.neck, None])
     timm = dict(type='mmpretrain.TIMMBackbone', model_name='resnet18', pretrained=True)
     assert 'pretrained' not in detector(False, backbone=timm).backbone
     other = dict(type='Kaiming', layer='Conv2d')

@@ -43,7 +43,7 @@ def test_the_logs_of_a_run(tmp_path):
     first, second = map(read_session, sorted((tmp_path / 'work').glob('*/*.log')))
     assert (first.iteration, first.total, first.resumed_after) == (4, 5, 0)
     assert first.preempted_after == 4 and first.non_finite == (2,)
-    assert first.beginning == 'initial weights of the config'
+    assert first.beginning == 'random weights'
     assert (second.iteration, second.total, second.resumed_after) == (5, 5, 4)
     assert second.preempted_after is None and second.non_finite == ()
     assert second.summary['start'] == 'resumes after iteration 4'

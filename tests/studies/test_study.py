@@ -1,14 +1,18 @@
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mmcrosscl.engine import read_config
 from mmcrosscl.errors import InputError
 from mmcrosscl.studies import Study, create_study
 from mmcrosscl.studies.study import write_study
 from tests.studies.data import write_data
+
+PRETRAINED = dict(type='Pretrained', checkpoint='torchvision://resnet18')
 
 
 @pytest.fixture(scope='module')
@@ -85,7 +89,11 @@ def empty_classes(settings):
     [
         (dict(arms=['crossc']), 'arm crossc is unknown'),
         (dict(arms=['random', 'random']), 'use each name only once'),
-        (dict(labels=[40]), 'subset size 40 is out of range; set a number from 1 to 24'),
+        (
+            dict(labels=[12, 25], unlabeled='absent'),
+            '^25 labeled images are requested, but 24 of the 30 training images are available, '
+            'because a fifth is kept for choosing the learning rate; reduce --labels$',
+        ),
         (dict(labels=[2]), 'has no box of the class'),
         (dict(unlabeled='absent'), 'absent'),
         (dict(train='absent.json'), r'absent\.json does not exist'),
@@ -101,3 +109,38 @@ def test_invalid_settings_are_refused(tmp_path, change, message):
         change = {}
     with pytest.raises(InputError, match=message):
         create_study(**{**settings, **change})
+
+
+@pytest.mark.parametrize(
+    ('arm', 'changes', 'accepted'),
+    [
+        ('weights', dict(), False),
+        ('crosscl+weights', dict(), False),
+        # a study does not use load_from
+        ('weights', dict(load_from='x.pth'), False),
+        ('weights', dict(pretrained='x.pth'), True),
+        # the pre-training takes only the backbone and the neck from the config
+        ('crosscl+weights', dict(pretrained='x.pth'), False),
+        ('crosscl+weights', dict(backbone=PRETRAINED), True),
+        ('weights', dict(backbone=PRETRAINED), True),
+        ('weights=FILE', dict(), True),
+        ('random', dict(), True),
+    ],
+)
+def test_an_arm_without_its_weights_is_refused(settings, tmp_path, arm, changes, accepted):
+    cfg = read_config(settings['detector'])
+    cfg.pretrained, cfg.load_from = changes.get('pretrained'), changes.get('load_from')
+    cfg.model.backbone.init_cfg = changes.get('backbone')
+    cfg.dump(tmp_path / 'mine.py')
+    (tmp_path / 'x.pth').touch()
+    arms = ['crosscl', arm.replace('FILE', str(tmp_path / 'x.pth'))]
+    arguments = {**settings, 'detector': str(tmp_path / 'mine.py'), 'arms': arms}
+    if accepted:
+        create_study(**arguments)
+        return
+    message = (
+        f"the arm {arm} starts from the weights that the detector's config loads, but the backbone "
+        f'in {tmp_path}/mine.py has no init_cfg with a checkpoint; set it, or pass {arm}=FILE'
+    )
+    with pytest.raises(InputError, match=re.escape(message)):
+        create_study(**arguments)

@@ -9,6 +9,7 @@ from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
+from mmcrosscl.detectors import loads_weights
 from mmcrosscl.engine.optim import BFloat16OptimWrapper
 from mmcrosscl.engine.unwrap import unwrap_model
 from mmcrosscl.progress import ProgressBar, write_line
@@ -21,6 +22,7 @@ from .training_log_hook import (
     is_logged,
     window_mean,
 )
+from .unknown_categories import unknown_categories
 
 
 @HOOKS.register_module()
@@ -42,6 +44,8 @@ class ProgressHook(Hook):
     def before_train(self, runner: Runner) -> None:
         runner.logger.info('\n'.join(['Training starts.', *summary(runner)]))
         if is_main_process():
+            for warning in unknown_categories(runner.train_dataloader.dataset):
+                runner.logger.warning(warning)
             self._bar = ProgressBar(
                 'training', runner.max_iters, 'iterations', completed=runner.iter, lines=False
             )
@@ -163,7 +167,12 @@ def describe_start(runner: Runner) -> str:
     if runner.iter:
         return f'resumes after iteration {runner.iter:,}'
     source = runner.cfg.get('load_from') or runner.cfg.get('pretrained')
-    return f'weights of {source}' if source else 'initial weights of the config'
+    if source:
+        return f'weights of {source}'
+    model = runner.cfg.get('model')
+    # a model that was not built from the config may have any weights
+    certain = model is not None and not loads_weights(model)
+    return 'random weights' if certain else 'initial weights of the config'
 
 
 def state(runner: Runner) -> list[str]:

@@ -213,7 +213,7 @@ class ResumableRunner(Runner):
             raise InputError(
                 f'initial weights cannot be downloaded ({error.reason}); check the network, set '
                 "the checkpoint in the backbone's init_cfg to a local file, or start from random "
-                'weights with init_cfg=None or mmcrosscl pretrain --from-scratch'
+                'weights with model.backbone.init_cfg=None or mmcrosscl pretrain --from-scratch'
             ) from error
         except OSError as error:
             if error.errno not in UNUSABLE:

@@ -4,13 +4,16 @@ import logging
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger, print_log
 from mmengine.registry import HOOKS
 
 from mmcrosscl.engine import build_runner
+from mmcrosscl.engine.runner.progress_hook import describe_start
 from mmcrosscl.engine.runner.screen import ScreenHandler, show_on_screen
 from tests.engine.runs import log_of, tiny_run
 from tests.terminal import run_on_terminal, screen
@@ -86,7 +89,7 @@ def test_a_run_shows_ten_lines_and_then_the_state_of_training(tmp_path, capsys, 
     length = '2 epochs of 3 iterations' if by_epoch else '6 iterations'
     assert facts['schedule'] == f'{length}, 4 images per iteration'
     assert facts['optimizer'] == 'SGD, learning rate 0.03, CosineAnnealingLR'
-    assert facts['start'] == 'initial weights of the config'
+    assert facts['start'] == 'random weights'
 
     state = [line for line in lines if re.search(r'iteration \d/6', line)]
     assert len(state) == 6
@@ -119,6 +122,25 @@ def test_a_source_of_weights_is_named(tmp_path, capsys):
     capsys.readouterr()
     build_runner(cfg).train()
     assert f'  start      weights of {cfg.load_from}\n' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'start'),
+    [
+        (dict(model=dict(backbone=dict(init_cfg=None))), 'random weights'),
+        (dict(model=dict(backbone=dict(init_cfg=dict(type='Kaiming')))), 'random weights'),
+        (
+            dict(model=dict(neck=dict(init_cfg=dict(type='Pretrained', checkpoint='x.pth')))),
+            'initial weights of the config',
+        ),
+        (dict(model=dict(backbone=dict(pretrained=True))), 'initial weights of the config'),
+        # a model from Python
+        (dict(), 'initial weights of the config'),
+        (dict(model=dict(), pretrained='x.pth'), 'weights of x.pth'),
+    ],
+)
+def test_weights_are_called_random_only_if_that_is_certain(cfg, start):
+    assert describe_start(SimpleNamespace(iter=0, cfg=Config(cfg))) == start
 
 
 @pytest.mark.slow(20)
