@@ -8,7 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS, DefaultScope
 
-from mmcrosscl.detectors import find_detector, inner_detector
+from mmcrosscl.detectors import drop_weights, find_detector, inner_detector
 from mmcrosscl.engine.hooks import PretrainedHook
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import HOOKS, component_class
@@ -173,7 +173,8 @@ def _set_classes(node: object, count: int) -> None:
 
 
 def _drop_pretrained(cfg: Config) -> None:
-    """Remove the checkpoint that a config starts from."""
+    """Remove the checkpoints that a config starts from."""
+    drop_weights(cfg.model)
     cfg.pop('pretrained', None)
     cfg.default_hooks = {
         name: hook

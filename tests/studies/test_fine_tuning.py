@@ -56,6 +56,16 @@ def test_the_weights_of_the_config_are_kept_on_request():
     assert 'pretrained' not in dropped and 'pretrained' not in dropped.default_hooks
 
 
+def test_weights_of_the_whole_detector_are_dropped_too():
+    name = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
+    detector = read_config(name)
+    checkpoint = dict(type='Pretrained', checkpoint='detector.pth')
+    detector.model.init_cfg = detector.model.bbox_head.init_cfg = checkpoint
+    for keep in (False, True):
+        cfg = fine_tuning_config(detector, name, CLASSES, 100, **LABELS, keep_weights=keep)
+        assert ('init_cfg' in cfg.model) == ('init_cfg' in cfg.model.bbox_head) == keep
+
+
 def test_the_learning_rate_is_scaled_to_the_batch():
     cfg = read_config('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
     # 0.01 for 16 images
