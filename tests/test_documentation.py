@@ -114,7 +114,7 @@ def test_the_config_of_getting_started_trains_a_detector(tmp_path):
         path = tmp_path / f'data/annotations/{split}.json'
         contents = read_coco(path)
         # the example has ten other categories
-        names = re.search(r'classes = (\(.*?\))', block)[1]
+        names = re.search(r'classes = (\(.*?\))', block, re.DOTALL)[1]
         contents['categories'] = [
             dict(id=number, name=name) for number, name in enumerate(literal_eval(names))
         ]
