@@ -9,7 +9,7 @@ help:
 	@echo 'make demo [DATA=/my/photos]  pre-train a small CrossCL and fine-tune a detector from it'
 	@echo 'make test                    run all tests'
 	@echo 'make check                   check the style and run the fast tests'
-	@echo 'make soak                    run 2,000 iterations and look for leaks'
+	@echo 'make soak                    run the long tests: leaks, jobs on two nodes and on two hosts'
 	@echo 'make lint                    check format, style and types'
 	@echo 'make docs                    build the documentation in docs/_build'
 	@echo 'make setup                   create .venv, which the other targets do if it does not exist'

@@ -69,7 +69,7 @@ custom_hooks = [dict(type='Slow', seconds=1)]
 
 
 @pytest.mark.slurm
-@pytest.mark.slow(200)
+@pytest.mark.soak
 def test_a_job_on_two_nodes_loses_nothing(tmp_path, photos, environment, config, launch):
     """Its time limit is near, one task is killed, and the job is preempted twice."""
     words = ['tools/slurm_train.sh', 'cpu', 'job', config, tmp_path / 'work', '--cfg-options']

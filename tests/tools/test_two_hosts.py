@@ -13,13 +13,14 @@ from tests.engine.runs import assert_same_state
 from tests.hosts import two_hosts
 from tests.tools.processes import ranks, wait_for
 
-pytestmark = [pytest.mark.hosts, pytest.mark.slow(120)]
+pytestmark = pytest.mark.hosts
 
 COMMAND = ['tools/dist_train.sh', 'configs/crosscl/r50_8xb32_folder.py']
 # 16 images are 2 iterations of 2 processes
 SHORT = ['train_cfg.max_epochs=60', 'param_scheduler.0.T_max=60', 'randomness.seed=1']
 
 
+@pytest.mark.soak
 def test_two_hosts_lose_nothing_and_end_with_the_weights_of_one_host(tmp_path, launch):
     """Preempted twice, once on each host, and one process is killed."""
     with two_hosts(tmp_path / 'hosts') as hosts:
@@ -71,6 +72,7 @@ def host_of(pid: int) -> str:
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
 
 
+@pytest.mark.slow(40)
 def test_checkpoints_on_another_host_are_not_ignored(tmp_path, launch):
     with two_hosts(tmp_path / 'hosts') as hosts:
         (hosts[1].disk / 'work').mkdir()
