@@ -109,7 +109,7 @@ def test_a_job_on_two_nodes_loses_nothing(tmp_path, photos, environment, config,
 
 
 @pytest.mark.slurm
-@pytest.mark.slow(60)
+@pytest.mark.soak
 def test_two_jobs_share_the_nodes_and_a_preempted_one_starts_again(tmp_path, environment, launch):
     with slurm_cluster(tmp_path / 'slurm'):
         first, _ = [

@@ -94,9 +94,9 @@ def validations(folder) -> list[dict]:
 
 
 @pytest.mark.slow(30)
-@pytest.mark.parametrize('by_epoch, world', [(True, 2), (False, 1)])
-def test_an_interrupted_validation_is_repeated(tmp_path, by_epoch, world):
-    """Two interruptions, also of the last validation. The ranks have 3 and 2 batches."""
+@pytest.mark.parametrize('by_epoch, world, after', [(True, 2, 3), (False, 1, 9)])
+def test_an_interrupted_validation_is_repeated(tmp_path, by_epoch, world, after):
+    """The first or the last validation is interrupted. Two ranks have 3 and 2 batches."""
     uninterrupted, interrupted = tmp_path / 'uninterrupted', tmp_path / 'interrupted'
     images = 12 * world
     assert (
@@ -105,22 +105,20 @@ def test_an_interrupted_validation_is_repeated(tmp_path, by_epoch, world):
     )
     interrupted.mkdir()
     (interrupted / 'photos').symlink_to(uninterrupted / 'photos')
-    for after, rank in ((3, world - 1), (9, 0)):
-        cfg = validating(interrupted, images, by_epoch, resume=True)
-        cfg.custom_hooks += [dict(type='StopValidation', after=after, batch=0, rank=rank)]
-        processes = runs.start(cfg, world, free_port())
-        assert runs.finish(processes) == [EXIT_PREEMPTED] * world
-        assert f'during validation after iteration {after}.' in runs.log_of(interrupted)
+    cfg = validating(interrupted, images, by_epoch)
+    cfg.custom_hooks += [dict(type='StopValidation', after=after, batch=0, rank=world - 1)]
+    assert runs.finish(runs.start(cfg, world, free_port())) == [EXIT_PREEMPTED] * world
+    assert f'during validation after iteration {after}.' in runs.log_of(interrupted)
     cfg = validating(interrupted, images, by_epoch, resume=True)
     assert runs.finish(runs.start(cfg, world, free_port())) == [0] * world
     assert len(validations(uninterrupted)) == len(validations(interrupted)) == 3
     # the second rank of a resumed run starts with the batch-norm statistics of the first one
     if world == 1:
         assert validations(uninterrupted) == validations(interrupted)
-    names = ['epoch_3.pth', 'epoch_3_iter_9.pth'] if by_epoch else ['iter_9.pth'] * 2
-    paths = [folder / 'work' / name for folder, name in zip((uninterrupted, interrupted), names)]
+    name = 'epoch_3.pth' if by_epoch else 'iter_9.pth'
+    paths = [folder / 'work' / name for folder in (uninterrupted, interrupted)]
     runs.assert_same_state(*paths, validated=False)
-    assert not read_checkpoint(paths[1])['meta']['validating']
+    assert not read_checkpoint(paths[1])['meta'].get('validating')
     assert list(interrupted.glob('work/best*.pth'))
 
 
