@@ -73,6 +73,7 @@ def launch(arguments: Sequence[str], processes: int) -> int:
         os.environ.setdefault('OMP_NUM_THREADS', '1')
     # With a shared store, restarted processes would connect to the addresses of dead processes.
     os.environ['TORCH_DISABLE_SHARE_RDZV_TCP_STORE'] = '1'
+    # The agent reads from this variable which signals it forwards.
     os.environ['TORCHELASTIC_SIGNALS_TO_HANDLE'] = 'SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1'
     for number in PREEMPTING:
         handle_signal(number)
@@ -225,6 +226,8 @@ class _Agent(LocalElasticAgent):
 
     After a signal that preempts the job, the processes have ``GRACE`` seconds to end.
     """
+
+    # torch has no public access to the processes and to the time that they have after a signal
 
     def statuses(self) -> list[int | None]:
         """Return the exit statuses of the processes that were started last."""

@@ -1,9 +1,7 @@
 """Processes of a training job, as tests of the launchers see them."""
 
 import re
-import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 
@@ -39,17 +37,3 @@ def wait_for(tmp_path: Path, pattern: str, seconds=90, after=0, out='out') -> in
             return after + match.end()
         time.sleep(0.2)
     raise AssertionError(f'no {pattern} within {seconds} s:\n{text[-3000:]}')
-
-
-def until(true: Callable[[], object], seconds=60) -> None:
-    """Wait until a function returns a true value."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.2)
-
-
-def listens(port: int) -> bool:
-    """Return whether a process of this machine listens on a port."""
-    with socket.socket() as client:
-        return client.connect_ex(('127.0.0.1', port)) == 0

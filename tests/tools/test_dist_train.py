@@ -12,8 +12,10 @@ import pytest
 
 from mmcrosscl.checkpoints import verify_checksums
 from mmcrosscl.errors import EXIT_PREEMPTED, EXIT_RETRY
+from mmcrosscl.network import port_is_free
 from tests.ports import free_port
-from tests.tools.processes import listens, ranks, until, wait_for
+from tests.slurm import wait_until
+from tests.tools.processes import ranks, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -99,10 +101,12 @@ def test_ctrl_c_ends_the_wait_for_other_machines(tmp_path, launch):
     port = free_port()
     machines = dict(NNODES='2', MASTER_ADDR='127.0.0.1', PORT=str(port))
     process = launch('tools/dist_train.sh', CONFIG, 1, **machines)
-    until(lambda: listens(port))
+    wait_until(lambda: not port_is_free(port))
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(30) != 0
-    until(lambda: not subprocess.run(['pgrep', '-s', str(process.pid)], capture_output=True).stdout)
+    wait_until(
+        lambda: not subprocess.run(['pgrep', '-s', str(process.pid)], capture_output=True).stdout
+    )
 
 
 @pytest.mark.slow(60)
@@ -148,7 +152,7 @@ def test_a_signal_before_training_preempts_the_job(tmp_path, launch, after):
         wait_for(tmp_path, f'connecting to 127.0.0.1:{port}')
     else:
         process = launch('tools/dist_train.sh', CONFIG, 2)
-        until(lambda: len(ranks(tmp_path)) == 2)
+        wait_until(lambda: len(ranks(tmp_path)) == 2)
     process.terminate()
     assert process.wait(60) == EXIT_PREEMPTED
     assert not list(tmp_path.glob('work/*.pth'))

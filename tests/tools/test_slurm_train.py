@@ -1,6 +1,7 @@
 """tools/slurm_train.sh, with real Slurm, and with a script in place of srun for its arguments."""
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mmcrosscl.errors import EXIT_PREEMPTED
 from tests.engine.runs import assert_same_state
 from tests.slurm import slurm, slurm_cluster, wait_until
 from tests.tools.processes import ranks, wait_for
@@ -40,6 +42,54 @@ def test_slurm_starts_a_task_per_gpu(tmp_path, monkeypatch):
         '-u', '-m', 'mmcrosscl', 'train', CONFIG, '--work-dir', 'work dir', '--launcher', 'slurm',
         '--resume',
     ]  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Return a function that runs the script, whose calls of srun end with the given statuses."""
+    (tmp_path / 'srun').write_text(
+        f'#!/bin/sh\necho "$@ restarts=$MMCROSSCL_RESTARTS" >> {tmp_path}/calls\n'
+        f'set -- $STATUSES\nshift $(($(grep -c restarts= {tmp_path}/calls) - 1))\nexit $1\n'
+    )
+    (tmp_path / 'scontrol').write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/scontrol_calls\n')
+    for name in ('srun', 'scontrol'):
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
+    monkeypatch.delenv('SLURM_JOB_ID', raising=False)
+
+    def run(*statuses):
+        monkeypatch.setenv('STATUSES', ' '.join(map(str, statuses)))
+        (tmp_path / 'calls').unlink(missing_ok=True)
+        command = ['tools/slurm_train.sh', 'gpu', 'job', CONFIG, 'work', '--amp']
+        status = subprocess.run(command).returncode
+        # the script within a call has several lines
+        calls = re.findall(r'--partition.*?restarts=\d', (tmp_path / 'calls').read_text(), re.S)
+        return status, calls
+
+    return run
+
+
+@pytest.mark.parametrize('status', [75, 138, 143])
+def test_a_preempted_job_is_requeued(run, tmp_path, monkeypatch, status):
+    """The first srun exits with the status of a preempted job, the second with status 0."""
+    done, (first, second) = run(status, 0)
+    assert done == 0 and '--signal=USR1@120' in first
+    assert first.endswith('--launcher slurm --amp restarts=0')
+    assert second == first.replace('restarts=0', 'restarts=1')
+
+    monkeypatch.setenv('SLURM_JOB_ID', '4711')
+    done, calls = run(status, 0)
+    assert done == EXIT_PREEMPTED and len(calls) == 1
+    assert (tmp_path / 'scontrol_calls').read_text() == 'requeue 4711\n'
+
+
+@pytest.mark.parametrize(
+    'statuses, status, calls',
+    [((201, 0), 0, 2), ((201,) * 4, 201, 4), ((202,), 1, 1), ((1,), 1, 1)],
+)
+def test_a_failed_job_starts_again_unless_the_input_is_wrong(run, statuses, status, calls):
+    done, started = run(*statuses)
+    assert done == status and len(started) == calls
 
 
 @pytest.fixture

@@ -139,6 +139,7 @@ class NonFiniteHook(Hook):
         # Gradients are reduced over all ranks, so all ranks are here. Their losses differ.
         finite = torch.tensor(int(all(bool(x.isfinite().all()) for x in outputs.values())))
         all_reduce(finite, 'min')
+        # MMEngine has no public attribute that tells a static scale from a dynamic one
         static = wrapper._scale_update_param is not None
         return True, static or not finite or wrapper.loss_scaler.get_scale() <= 1
 
