@@ -17,7 +17,7 @@ from mmcrosscl.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
-from mmcrosscl.datasets import UnlabeledDataset
+from mmcrosscl.datasets import UnlabeledDataset, absolute
 from mmcrosscl.detectors import (
     TERMS,
     Detector,
@@ -63,7 +63,8 @@ def pretrain(
     Args:
         detector (str | Path): Config file of a detector of MMDetection, or ``PACKAGE::CONFIG``,
             such as ``mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py``.
-        data (str | Path): Folder of images, which is searched at any depth.
+        data (str | Path): Folder of images, which is searched at any depth, or folder of tar or zip
+            files with images. It may be a URL that fsspec can read, such as ``s3://bucket/folder``.
         work_dir (str | Path): Folder for the config, the log and the checkpoints.
         epochs (int, optional): Length in epochs. Defaults to None (200 epochs, but at least 5,000
             iterations).
@@ -108,7 +109,7 @@ def pretrain(
         raise InputError(f'checkpoint {weights} does not exist; pass a file to --weights')
     own_weights = not from_scratch and weights is None
     parts = find_detector(read_config(name), name, keep_weights=own_weights)
-    folder = str(Path(data).expanduser().resolve())
+    folder = absolute(data)
     dataset = UnlabeledDataset(data_root=folder)
     images = len(dataset)
     features = dry_run(parts, choose_view_size(dataset))

@@ -48,6 +48,14 @@ def _rank(item: pytest.Item) -> tuple[int, int]:
     return -seconds, zlib.crc32(item.nodeid.encode()) if seconds else 0
 
 
+@pytest.fixture(scope='session', autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Set a temporary folder for the indexes of images, also for subprocesses."""
+    folder = tmp_path_factory.mktemp('cache')
+    os.environ['MMCROSSCL_CACHE'] = str(folder)
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)

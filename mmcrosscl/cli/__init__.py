@@ -42,6 +42,8 @@ VERBS = (
     'study',
     'scenes',
     'subsets',
+    'index',
+    'shard',
     'demo',
     'env',
 )

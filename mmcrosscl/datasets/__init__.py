@@ -8,19 +8,26 @@ from .collate import collate_views
 from .label_subsets import label_subsets, write_label_subsets
 from .objects import ObjectDataset, find_images, read_coco, select_images, write_coco
 from .samplers import SeededInfiniteSampler, SeededSampler
-from .unlabeled import UnlabeledDataset
+from .shards import write_shards
+from .storage import absolute, image_size, open_image
+from .unlabeled import ImageDataset, UnlabeledDataset
 
 __all__ = [
+    'ImageDataset',
     'ObjectDataset',
     'SeededIndex',
     'SeededInfiniteSampler',
     'SeededSampler',
     'UnlabeledDataset',
+    'absolute',
     'collate_views',
     'find_images',
+    'image_size',
     'label_subsets',
+    'open_image',
     'read_coco',
     'select_images',
     'write_coco',
     'write_label_subsets',
+    'write_shards',
 ]

@@ -12,16 +12,16 @@ from mmcrosscl.checkpoints import atomic_write
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import DATASETS
 
-from .unlabeled import UnlabeledDataset
+from .unlabeled import ImageDataset
 
 
 @DATASETS.register_module()
-class ObjectDataset(UnlabeledDataset):
+class ObjectDataset(ImageDataset):
     """A dataset of the labeled images of a COCO file, with the boxes of their objects.
 
     Crowds and images without boxes are omitted. Boxes are clipped to their image, and a box that
-    lies outside of its image is omitted with a warning. Unreadable images are replaced, as by
-    :class:`UnlabeledDataset`.
+    lies outside of its image is omitted with a warning. An image that cannot be read is replaced;
+    see :class:`ImageDataset`.
 
     Args:
         ann_file (str): COCO file, relative to ``data_root``.
@@ -83,6 +83,10 @@ class ObjectDataset(UnlabeledDataset):
             )
             for number, found in boxes.items()
         ]
+
+    def filter_data(self) -> list[dict]:
+        """Keep at most ``max_images`` images."""
+        return [self.data_list[index] for index in self.chosen_images(len(self.data_list))]
 
 
 def read_coco(path: str | Path) -> dict:

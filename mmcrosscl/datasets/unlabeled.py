@@ -1,134 +1,53 @@
-"""A dataset of the images in a folder, without labels."""
+"""A dataset of the images in a folder, in archives or in a list, without labels."""
 
+import copy
+import logging
 import os
+from collections.abc import Sequence
 
 import numpy as np
+from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 
 from mmcrosscl.errors import BrokenImageError, InputError
-from mmcrosscl.progress import progress_bar
 from mmcrosscl.registry import DATASETS
 from mmcrosscl.structures import SeededIndex
+
+from .archives import is_archive
+from .index import IndexFile
+from .index_cache import image_index
+from .storage import is_remote, join
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm', '.pgm', '.gif')
 
 
-@DATASETS.register_module()
-class UnlabeledDataset(CustomDataset):
-    """A dataset of all images below a folder, or of the images in a list.
+class ImageDataset(CustomDataset):
+    """Base class of datasets that replace an image that cannot be read.
 
-    Images are searched at any depth. Symbolic links are followed. Files and folders whose names
-    begin with a dot are skipped. A list may only contain images below the folder.
-
-    An image that cannot be read is replaced with another, random image. The packed sample of the
-    replacement has the meta information ``skipped_images``, a list of (path, reason).
-    :class:`~mmcrosscl.engine.SkippedImagesHook` counts and logs the skipped images.
+    The replacement is another, random image. Its packed sample has the meta information
+    ``skipped_images``, a list of (path, reason). :class:`~mmcrosscl.engine.SkippedImagesHook`
+    counts and logs the skipped images.
 
     Args:
-        data_root (str): Root folder. Defaults to ''.
-        data_prefix (str): Folder of the images, relative to ``data_root``. Defaults to ''.
-        ann_file (str): Text file with one image path per line, relative to ``data_prefix``.
-            Defaults to '', which selects every image below the folder.
-        extensions (tuple[str, ...]): Extensions of image files. Defaults to common image formats.
-        max_images (int, optional): Maximum number of images, which are chosen at equal distances in
-            the sorted list. Defaults to None (all images).
-        **kwargs: Arguments of :class:`mmengine.dataset.BaseDataset`, such as ``pipeline``.
+        max_images (int, optional): Maximum number of images, which are chosen at equal distances.
+            Defaults to None (all images).
+        **kwargs: Arguments of MMPretrain's ``CustomDataset``.
 
     Raises:
-        InputError: If the folder or the list does not exist or contains no images, the list
-            contains a path outside of the folder, or ``max_images`` is below 1.
+        InputError: If ``max_images`` is below 1.
     """
 
-    def __init__(
-        self,
-        data_root: str = '',
-        data_prefix: str = '',
-        ann_file: str = '',
-        extensions: tuple[str, ...] = EXTENSIONS,
-        max_images: int | None = None,
-        **kwargs,
-    ) -> None:
+    def __init__(self, max_images: int | None = None, **kwargs) -> None:
         if max_images is not None and max_images < 1:
             raise InputError(f'max_images is {max_images}; set a number of at least 1, or None')
         self.max_images = max_images
-        super().__init__(
-            data_root=data_root,
-            data_prefix=data_prefix,
-            ann_file=ann_file,
-            extensions=extensions,
-            with_label=False,
-            **kwargs,
-        )
+        super().__init__(with_label=False, **kwargs)
 
-    def load_data_list(self) -> list[dict]:
-        """Return a dict with ``img_path`` per image, in the order of the list or sorted by path."""
-        folder = self.img_prefix
-        if '://' not in folder and not os.path.isdir(folder):
-            state = 'is a file' if os.path.exists(folder.rstrip('/')) else 'does not exist'
-            raise InputError(
-                f'image folder {folder} {state}; set data_root (and data_prefix) of the '
-                'dataset to a folder of images'
-            )
-        if self.ann_file and '://' not in self.ann_file and not os.path.isfile(self.ann_file):
-            raise InputError(f'image list {self.ann_file} does not exist; correct ann_file')
-        data_list = super().load_data_list()
-        if self.ann_file:
-            # an empty line in the list becomes the path of the folder itself
-            itself = folder.rstrip('/')
-            data_list = [info for info in data_list if info['img_path'].rstrip('/') != itself]
-            self._stay_within(folder, data_list)
-        if not data_list:
-            raise InputError(
-                f'{self.ann_file or folder} contains no images with the extensions '
-                f'{", ".join(sorted(self.extensions))}; set data_root to a folder of images'
-            )
-        return data_list
-
-    def filter_data(self) -> list[dict]:
-        """Keep at most ``max_images`` images."""
-        if self.max_images is None or self.max_images >= len(self.data_list):
-            return self.data_list
-        chosen = np.linspace(0, len(self.data_list) - 1, self.max_images).round().astype(int)
-        return [self.data_list[index] for index in chosen]
-
-    def _stay_within(self, folder: str, data_list: list[dict]) -> None:
-        # only the path is checked: a symbolic link may lead out, as in a search of the folder
-        prefix = os.path.join(folder, '')
-        for info in data_list:
-            path = info['img_path']
-            if not path.startswith(prefix) or '..' in path.removeprefix(prefix).split('/'):
-                raise InputError(
-                    f'image list {self.ann_file} contains {path}, which is not below {folder}; '
-                    'list only images below this folder'
-                )
-
-    def _find_samples(self) -> list[str]:
-        folder = self.img_prefix
-        if '://' in folder:
-            return super()._find_samples()
-        # the prefix is removed as a string, because relpath takes seconds for a million paths
-        prefix = os.path.join(folder, '')
-        samples: list[str] = []
-        seen, waiting = set(), [folder]
-        with progress_bar(f'Indexing {folder}', unit='images') as bar:
-            while waiting:
-                parent = waiting.pop()
-                if bar.due:
-                    bar.update(len(samples))
-                # a symbolic link may lead back to a parent folder
-                identity = os.stat(parent)
-                if (identity.st_dev, identity.st_ino) in seen:
-                    continue
-                seen.add((identity.st_dev, identity.st_ino))
-                for entry in os.scandir(parent):
-                    if entry.name.startswith('.'):
-                        continue
-                    if entry.is_dir():
-                        waiting.append(entry.path)
-                    # pipes are excluded, because reading a pipe would block
-                    elif entry.is_file() and self.is_valid_file(entry.name):
-                        samples.append(entry.path.removeprefix(prefix))
-        return sorted(samples)
+    def chosen_images(self, count: int) -> np.ndarray:
+        """Return the indices of at most ``max_images`` of ``count`` images, (N,) int64."""
+        if self.max_images is None or self.max_images >= count:
+            return np.arange(count)
+        return np.linspace(0, count - 1, self.max_images).round().astype(np.int64)
 
     def __getitem__(self, idx: int) -> dict:
         """Return the sample at ``idx``, or another, random sample if the image is broken.
@@ -158,3 +77,150 @@ class UnlabeledDataset(CustomDataset):
             f'{len(skipped)} images in a row cannot be read, the last one {skipped[-1][0]} '
             f'({skipped[-1][1]}); check the files below {self.img_prefix}'
         )
+
+
+@DATASETS.register_module()
+class UnlabeledDataset(ImageDataset):
+    """A dataset of all images below a folder, of the images in archives, or of those in a list.
+
+    Images are searched at any depth, and sorted by path. Symbolic links are followed. Files and
+    folders whose names begin with a dot are skipped. If the folder has no images, the dataset has
+    the images in its tar and zip files, in the order of the archives. A list may only contain
+    images below the folder. The folder may be a URL that fsspec can read, such as ``s3://bucket``.
+
+    The names are in an index file, which is kept in ``~/.cache/mmcrosscl`` or ``MMCROSSCL_CACHE``
+    until the folder changes. Processes share this file, so they need no memory for the names.
+
+    An image that cannot be read is replaced; see :class:`ImageDataset`.
+
+    Args:
+        data_root (str): Root folder, or an archive. Defaults to ''.
+        data_prefix (str): Folder of the images, relative to ``data_root``. Defaults to ''.
+        ann_file (str): Text file with one image path per line, relative to ``data_prefix``.
+            Defaults to '', which selects every image below the folder.
+        extensions (tuple[str, ...]): Extensions of image files. Defaults to common image formats.
+        max_images (int, optional): Maximum number of images, which are chosen at equal distances in
+            the sorted list. Defaults to None (all images).
+        **kwargs: Arguments of :class:`mmengine.dataset.BaseDataset`, such as ``pipeline``.
+
+    Raises:
+        InputError: If the folder or the list does not exist or contains no images, the list
+            contains a path outside of the folder, an archive is damaged, or ``max_images`` is
+            below 1.
+    """
+
+    def __init__(
+        self,
+        data_root: str = '',
+        data_prefix: str = '',
+        ann_file: str = '',
+        extensions: tuple[str, ...] = EXTENSIONS,
+        max_images: int | None = None,
+        **kwargs,
+    ) -> None:
+        self._fully_initialized = False
+        self.ann_file = ann_file
+        self._index: IndexFile
+        self._chosen: np.ndarray | None = None
+        super().__init__(
+            data_root=data_root,
+            data_prefix=data_prefix,
+            ann_file=ann_file,
+            extensions=extensions,
+            max_images=max_images,
+            **kwargs,
+        )
+
+    def full_init(self, rebuild: bool = False) -> None:
+        """Open the index, and write it first if it does not exist or is not current.
+
+        Args:
+            rebuild (bool): Write the index also if it is current. Defaults to False.
+        """
+        if self._fully_initialized:
+            return
+        folder = self.folder
+        archive = is_archive(folder) and os.path.isfile(folder)
+        if not is_remote(folder) and not os.path.isdir(folder) and not archive:
+            state = 'is a file' if os.path.exists(folder) else 'does not exist'
+            raise InputError(
+                f'image folder {folder} {state}; set data_root (and data_prefix) of the '
+                'dataset to a folder of images'
+            )
+        if self.ann_file and not is_remote(self.ann_file) and not os.path.isfile(self.ann_file):
+            raise InputError(f'image list {self.ann_file} does not exist; correct ann_file')
+        index = image_index(folder, self.extensions, self.ann_file, rebuild)
+        if not len(index):
+            raise InputError(
+                f'{self.ann_file or folder} contains no images with the extensions '
+                f'{", ".join(sorted(self.extensions))}; set data_root to a folder of images'
+            )
+        if ignored := index.settings['ignored_archives']:
+            print_log(
+                f'{folder} has images and {ignored} archives. The archives are ignored.',
+                'current',
+                level=logging.WARNING,
+            )
+        self._index = index
+        if self.max_images is not None or self._indices is not None:
+            self._chosen = self.chosen_images(len(index))
+        self._fully_initialized = True
+        if self._indices is not None:
+            self.get_subset_(self._indices)
+
+    def _join_prefix(self) -> None:
+        # to join URLs, MMEngine needs packages that are not published, such as petrel_client
+        prefix = self.data_prefix['img_path']
+        if not is_remote(self.data_root or prefix):
+            super()._join_prefix()
+            return
+        self.data_prefix['img_path'] = join(self.data_root, prefix)
+        if self.ann_file and not is_remote(self.ann_file) and not os.path.isabs(self.ann_file):
+            self.ann_file = join(self.data_root, self.ann_file)
+
+    @property
+    def folder(self) -> str:
+        """The folder of the images, or the archive."""
+        return self.img_prefix.rstrip('/') or '/'
+
+    @property
+    def index(self) -> IndexFile:
+        """The index of all images below the folder."""
+        self.full_init()
+        return self._index
+
+    def __len__(self) -> int:
+        self.full_init()
+        return len(self._index if self._chosen is None else self._chosen)
+
+    def get_data_info(self, idx: int) -> dict:
+        """Return ``img_path``, ``sample_idx``, and ``byte_range`` if the image is in an archive.
+
+        ``byte_range`` is the path of the archive, the first byte and the number of bytes.
+        """
+        self.full_init()
+        number = range(len(self))[idx]
+        if self._chosen is not None:
+            number = int(self._chosen[number])
+        info = dict(
+            img_path=join(self.folder, self._index.name(number)),
+            sample_idx=idx if idx >= 0 else len(self) + idx,
+        )
+        if (found := self._index.byte_range(number)) is not None:
+            archive, offset, size = found
+            info['byte_range'] = (join(self.folder, archive), offset, size)
+        return info
+
+    def get_subset_(self, indices: Sequence[int] | int) -> None:
+        """Keep the images at some indices, or the first or last ones; see ``BaseDataset``."""
+        chosen = np.arange(len(self)) if self._chosen is None else self._chosen
+        if isinstance(indices, int):
+            self._chosen = chosen[:indices] if indices >= 0 else chosen[indices:]
+        else:
+            self._chosen = chosen[np.asarray(indices, np.int64)]
+
+    def get_subset(self, indices: Sequence[int] | int) -> 'UnlabeledDataset':
+        """Return a dataset with the images at some indices; see ``BaseDataset``."""
+        subset = copy.copy(self)
+        subset.get_subset_(indices)
+        return subset

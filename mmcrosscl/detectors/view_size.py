@@ -6,7 +6,7 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
-from mmcrosscl.datasets import UnlabeledDataset
+from mmcrosscl.datasets import UnlabeledDataset, open_image
 
 # side of the published views, and its ratio to the shorter side of a typical image of ImageNet
 VIEW_SIZE, RATIO = 224, 0.6
@@ -32,7 +32,7 @@ def choose_view_size(dataset: UnlabeledDataset) -> int:
     for index in np.linspace(0, len(dataset) - 1, min(SAMPLE, len(dataset))).astype(int):
         # unreadable files are reported by the training
         with suppress(OSError, Image.DecompressionBombError):
-            with Image.open(dataset.get_data_info(index)['img_path']) as image:
+            with open_image(dataset.get_data_info(index)) as file, Image.open(file) as image:
                 sides.append(min(image.size))
     if not sides:
         return VIEW_SIZE

@@ -1,7 +1,6 @@
 """Settings and files of a study."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from mmengine.config import Config
 from mmcrosscl.checkpoints import atomic_write
 from mmcrosscl.datasets import (
     UnlabeledDataset,
+    absolute,
     find_images,
     label_subsets,
     read_coco,
@@ -174,9 +174,9 @@ def create_study(
         )
     pool = UnlabeledDataset(data_root=unlabeled)
     _check_leaks(
-        [str(test_folder / image['file_name']) for image in testing['images']],
-        [pool.get_data_info(index)['img_path'] for index in range(len(pool))]
-        + [str(train_folder / image['file_name']) for image in training['images']],
+        [dict(img_path=str(test_folder / image['file_name'])) for image in testing['images']],
+        [pool.get_data_info(index) for index in range(len(pool))]
+        + [dict(img_path=str(train_folder / image['file_name'])) for image in training['images']],
     )
     labeled = label_subsets(training, [available], fold=0)[available]
     chosen = {image['id'] for image in labeled['images']}
@@ -190,7 +190,7 @@ def create_study(
     size = min(pretrain_batch or BATCH_SIZE, len(pool))
     study = Study(
         detector=detector if '::' in detector else str(Path(detector).resolve()),
-        unlabeled=str(Path(unlabeled).resolve()),
+        unlabeled=absolute(unlabeled),
         train=str(Path(train).resolve()),
         train_images=str(train_folder.resolve()),
         test=str(Path(test).resolve()),
@@ -257,11 +257,14 @@ def _check_weights(arms: Sequence[Arm], cfg: Config, name: str) -> None:
             )
 
 
-def _check_leaks(test: list[str], training: list[str]) -> None:
-    for path in (*test, *training):
-        if not os.path.isfile(path):
-            raise InputError(f'image {path} does not exist; correct the folder of the images')
-    if shared := shared_images(test, training):
+def _check_leaks(test: list[dict], training: list[dict]) -> None:
+    try:
+        shared = shared_images(test, training)
+    except FileNotFoundError as error:
+        raise InputError(
+            f'image {error.filename} does not exist; correct the folder of the images'
+        ) from error
+    if shared:
         lines = '\n'.join(f'  {a}  =  {b}' for a, b in shared[:SHOWN])
         more = f'\n  and {len(shared) - SHOWN} more' if len(shared) > SHOWN else ''
         found = '1 test image is' if len(shared) == 1 else f'{len(shared)} test images are'

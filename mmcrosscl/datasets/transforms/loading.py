@@ -14,6 +14,7 @@ from mmengine import fileio
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from simplejpeg import decode_jpeg
 
+from mmcrosscl.datasets.storage import RangeReader, is_remote, read_url
 from mmcrosscl.errors import BrokenImageError, InputError, RunError
 from mmcrosscl.registry import TRANSFORMS
 
@@ -44,6 +45,8 @@ class LoadImage(BaseTransform):
     **Required Keys:**
 
     - img_path
+    - byte_range (tuple, optional): For an image in an archive: path of the archive, first byte and
+      number of bytes.
 
     **Added Keys:**
 
@@ -61,13 +64,14 @@ class LoadImage(BaseTransform):
             8 · ``max_pixels`` bytes count as broken, because they could fill the memory of a
             worker. Must not exceed Pillow's limit, 178,956,970. Defaults to 100,000,000.
         backend_args (dict, optional): Arguments of the file backend that reads the image, as in
-            mmcv's ``LoadImageFromFile``. Defaults to None, which infers the backend from the path.
+            mmcv's ``LoadImageFromFile``. Defaults to None: paths are read from the disk, and URLs
+            by fsspec.
 
     Raises:
         BrokenImageError: If the file cannot be read or decoded. :class:`UnlabeledDataset` then
             replaces the image.
         RunError: If the storage fails, also after three retries.
-        InputError: If a setting is out of range.
+        InputError: If a setting is out of range, or fsspec cannot read a URL.
     """
 
     def __init__(
@@ -83,13 +87,14 @@ class LoadImage(BaseTransform):
         self.min_size = min_size
         self.max_pixels = max_pixels
         self.backend_args = backend_args
+        self._archives = RangeReader()
 
     def transform(self, results: dict) -> dict:
         path = results['img_path']
         try:
-            data = self._read(path, PAUSES)
+            data = self._read(results, PAUSES)
             img, ori_shape = decode_image(data, self.min_size, self.max_pixels)
-        except RunError:
+        except (RunError, InputError):
             raise
         except UnidentifiedImageError as error:
             raise BrokenImageError(path, 'not an image in a format that Pillow supports') from error
@@ -99,12 +104,17 @@ class LoadImage(BaseTransform):
         results.update(img=img, img_shape=img.shape[:2], ori_shape=ori_shape)
         return results
 
-    def _read(self, path: str, pauses: Sequence[float]) -> bytes:
+    def _read(self, results: dict, pauses: Sequence[float]) -> bytes:
+        path = results['img_path']
         try:
+            if 'byte_range' in results:
+                self._check_size(results['byte_range'][2])
+                return self._archives.read(*results['byte_range'])
             # the size of a remote file is unknown before the file is read
-            local = self.backend_args is None and '://' not in path
-            if local and os.path.getsize(path) > BYTES_PER_PIXEL * self.max_pixels:
-                raise ValueError(f'the file has more than {BYTES_PER_PIXEL} · max_pixels bytes')
+            if self.backend_args is None and is_remote(path):
+                return read_url(path)
+            if self.backend_args is None:
+                self._check_size(os.path.getsize(path))
             return fileio.get(path, backend_args=self.backend_args)
         except OSError as error:
             connection = isinstance(error, TimeoutError | ConnectionError)
@@ -117,7 +127,11 @@ class LoadImage(BaseTransform):
                     '--resume'
                 ) from error
         time.sleep(pauses[0])
-        return self._read(path, pauses[1:])
+        return self._read(results, pauses[1:])
+
+    def _check_size(self, size: int) -> None:
+        if size > BYTES_PER_PIXEL * self.max_pixels:
+            raise ValueError(f'the file has more than {BYTES_PER_PIXEL} · max_pixels bytes')
 
     def __repr__(self) -> str:
         return (
