@@ -1,4 +1,4 @@
-"""Compare the data loader, loss, training step and communication with plain implementations."""
+"""Compare the loader, loss, step, communication and growth with plain implementations."""
 
 import argparse
 import io
@@ -12,11 +12,11 @@ import torch
 try:
     # some packages print messages when they are imported
     with redirect_stdout(io.StringIO()):
-        from benchmarks import comm, flops, harness, loader, loss, step
+        from benchmarks import comm, flops, harness, loader, loss, scale, step
 except ImportError as error:
     sys.exit(f'error: {error}')
 
-PARTS = ('loader', 'loss', 'step', 'comm', 'flops')
+PARTS = ('loader', 'loss', 'step', 'comm', 'scale', 'flops')
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,12 +31,18 @@ def parse_args() -> argparse.Namespace:
         help='step: also measure with torch.compile, which takes minutes to compile',
     )
     parser.add_argument(
+        '--images',
+        type=int,
+        default=10**7,
+        help='scale: largest number of images in an index (default: 10000000)',
+    )
+    parser.add_argument(
         '--small', action='store_true', help='use tiny sizes, to check that the benchmark runs'
     )
     return parser.parse_args()
 
 
-def report(part: str, rounds: int, small: bool, compiled: bool) -> str:
+def report(part: str, rounds: int, small: bool, compiled: bool, images: int) -> str:
     """Return the tables of one part, in Markdown."""
     if part == 'loader':
         with TemporaryDirectory() as folder:
@@ -51,6 +57,11 @@ def report(part: str, rounds: int, small: bool, compiled: bool) -> str:
         if not small:
             sizes = dict(images=32 if torch.cuda.is_available() else 8, size=224, depth=50)
         return step.report(rounds, **sizes, compiled=compiled)
+    if part == 'scale':
+        sizes = dict(iterations=10**3, images=10**4, files=10)
+        if not small:
+            sizes = dict(iterations=10**6, images=images, files=10**4)
+        return scale.report(min(rounds, 3), **sizes)
     if part == 'flops':
         sizes = dict(images=2, size=64, depth=18) if small else dict(images=8, size=224, depth=50)
         return flops.report(**sizes)
@@ -63,7 +74,7 @@ def main() -> None:
         sys.exit(f'error: --rounds is {args.rounds}; pass at least 1')
     print(f'{harness.machine()}\n')
     for part in PARTS if args.part == 'all' else [args.part]:
-        print(report(part, args.rounds, args.small, args.compile), flush=True)
+        print(report(part, args.rounds, args.small, args.compile, args.images), flush=True)
 
 
 if __name__ == '__main__':

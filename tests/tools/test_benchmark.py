@@ -21,6 +21,7 @@ def run(*words):
         ('loader', ['Pillow', 'MMPretrain', 'mmcrosscl', 'mmcrosscl, on_device=True']),
         ('loss', ['plain: all logits', 'mmcrosscl', '512', '1,024']),
         ('step', ['plain', r'\+ channels-last', r'\+ bfloat16', '1', '2', '4']),
+        ('scale', ['MMEngine: ms per iteration', 'mmcrosscl, later: s', 'tar files: ms per image']),
         ('flops', ['1,000 iterations of 32', r'200 epochs of ImageNet \(published\)']),
         ('comm', ['gather everything', 'mmcrosscl', '8', '64', '512']),
     ],
