@@ -12,6 +12,8 @@ from mmcrosscl.structures import SeededIndex
 
 from .orders import BlockOrder, Order, RandomOrder, SortedOrder
 
+# increases if a release changes the order of images for a seed and an epoch
+ORDER = 2
 # number of indices that are computed at a time
 CHUNK = 256
 

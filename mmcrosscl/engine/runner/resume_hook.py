@@ -2,10 +2,18 @@
 
 from typing import Any
 
+from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmcrosscl.datasets import SeededIndex, SeededInfiniteSampler, SeededSampler
+from mmcrosscl.datasets import (
+    SeededIndex,
+    SeededInfiniteSampler,
+    SeededSampler,
+    UnlabeledDataset,
+)
+from mmcrosscl.datasets.samplers import ORDER
+from mmcrosscl.errors import InputError
 from mmcrosscl.registry import HOOKS
 
 from .loops import ResumableEpochLoop
@@ -15,10 +23,14 @@ from .loops import ResumableEpochLoop
 class ResumeHook(Hook):
     """Resumes at the saved position in the order of images, also on another number of processes.
 
-    Checkpoints contain the number of processes, the batch size and the position in the order. With
+    Checkpoints contain the number of processes, the batch size, the position in the order, and a
+    digest of the images of an :class:`~mmcrosscl.datasets.UnlabeledDataset`. With
     :class:`~mmcrosscl.datasets.SeededSampler` or
     :class:`~mmcrosscl.datasets.SeededInfiniteSampler`, a resumed run uses the same images with the
-    same random augmentation as an uninterrupted run.
+    same random augmentation as an uninterrupted run. A warning says so if the images have changed.
+
+    Raises:
+        InputError: Before training, if the processes have found different images.
     """
 
     # runs before the hooks that read the seed or position of the sampler
@@ -36,6 +48,8 @@ class ResumeHook(Hook):
             epoch_length=len(runner.train_dataloader),
             seed=getattr(sampler, 'seed', None),
             position=None,
+            images=_digest(runner),
+            order=ORDER,
         )
         if isinstance(sampler, SeededInfiniteSampler):
             progress['position'] = sampler.position(checkpoint['meta']['iter'] * batch_size)
@@ -45,6 +59,7 @@ class ResumeHook(Hook):
         self._loaded = checkpoint.get('message_hub', {}).get('runtime_info', {}).get('progress')
 
     def before_train(self, runner: Runner) -> None:
+        _check_images(runner)
         # `load_from` also loads a checkpoint, but training then starts at iteration 0
         if runner.iter > 0:
             self._resume(runner)
@@ -63,6 +78,18 @@ class ResumeHook(Hook):
             sampler.seed = progress['seed']
         if isinstance(sampler, SeededInfiniteSampler) and progress['position'] is not None:
             sampler.origin = (loop.iter * batch_size, progress['position'])
+        seeded = isinstance(sampler, SeededSampler | SeededInfiniteSampler) and sampler.shuffle
+        if seeded and progress.get('order') != ORDER:
+            runner.logger.warning(
+                'The checkpoint was written by an earlier release, whose order of images differs. '
+                'The current epoch can therefore repeat some images and omit others.'
+            )
+        elif seeded and progress['images'] != _digest(runner):
+            runner.logger.warning(
+                f'The images have changed since the checkpoint was written. There are now '
+                f'{len(runner.train_dataloader.dataset):,} images. The order of images therefore '
+                'differs from an uninterrupted run.'
+            )
         before = (progress['processes'], progress['batch_size'])
         now = (runner.world_size, batch_size)
         if isinstance(loop, ResumableEpochLoop) and (before, progress['epoch_length']) != (
@@ -102,6 +129,23 @@ class ResumeHook(Hook):
                 f'{type(sampler).__name__} to plain integers. The random augmentation is not '
                 'seeded, and a resumed run differs from an uninterrupted run. Change the wrapper '
                 'so that it passes `index.at(other_index)` to the wrapped dataset.'
+            )
+
+
+def _digest(runner: Runner) -> str | None:
+    """Return the digest of all images, or None for other datasets and for wrappers."""
+    dataset = runner.train_dataloader.dataset
+    return dataset.index.digest if isinstance(dataset, UnlabeledDataset) else None
+
+
+def _check_images(runner: Runner) -> None:
+    """Raise an error if the machines of a run have different files."""
+    digests = all_gather_object((_digest(runner), len(runner.train_dataloader.dataset)))
+    for rank, (digest, images) in enumerate(digests):
+        if digest != digests[0][0]:
+            raise InputError(
+                f'process {rank} found {images:,} images and process 0 found {digests[0][1]:,}, or '
+                'their names differ; copy the same files to all machines'
             )
 
 

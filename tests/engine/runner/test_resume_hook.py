@@ -1,6 +1,7 @@
 """The warning about lost seeds, and resuming from old and foreign checkpoints."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from mmengine.registry import DATASETS
 
 from mmcrosscl.checkpoints import read_checkpoint, write_checkpoint
 from mmcrosscl.engine import build_runner
+from mmcrosscl.engine.runner import resume_hook
+from mmcrosscl.errors import InputError
 from tests.engine import runs
 
 WARNING = 'The random augmentation is not seeded'
@@ -59,6 +62,7 @@ def test_a_checkpoint_of_an_earlier_release_resumes(tmp_path):
     checkpoint = read_checkpoint(path)
     hub = checkpoint['message_hub']
     progress = hub['runtime_info']['progress']
+    assert len(progress.pop('images')) == 32 and progress.pop('order') == 2
     assert progress == dict(processes=1, batch_size=4, epoch_length=3, seed=0, position=12)
     hub['resumed_keys']['progress'] = True
     write_checkpoint(checkpoint, path)
@@ -68,9 +72,30 @@ def test_a_checkpoint_of_an_earlier_release_resumes(tmp_path):
     runner.train()
     assert 'resumed epoch: 0, iter: 3' in runs.log_of(tmp_path)
     assert 'was not written by ResumableRunner' not in runs.log_of(tmp_path)
+    assert 'by an earlier release, whose order of images differs' in runs.log_of(tmp_path)
     # the next checkpoint contains the progress of the new run, not the loaded progress
     later = read_checkpoint(tmp_path / 'work/iter_6.pth')['message_hub']['runtime_info']
     assert later['progress']['position'] == 24
+
+
+@pytest.mark.parametrize('changed', [False, True])
+def test_a_resume_warns_if_the_images_have_changed(tmp_path, changed):
+    cfg = runs.tiny_run(tmp_path, length=1)
+    build_runner(cfg).train()
+    if changed:
+        folder = Path(cfg.train_dataloader.dataset.data_root)
+        first = min(folder.rglob('*.*'))
+        first.rename(first.with_name(f'z{first.name}'))
+    cfg = runs.tiny_run(tmp_path, length=2)
+    cfg.resume = True
+    build_runner(cfg).train()
+    assert ('The images have changed since' in runs.log_of(tmp_path)) == changed
+
+
+def test_processes_with_different_images_are_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(resume_hook, 'all_gather_object', lambda mine: [mine, ('other', 13)])
+    with pytest.raises(InputError, match='process 1 found 13 images and process 0 found 12, or'):
+        build_runner(runs.tiny_run(tmp_path, length=1)).train()
 
 
 def test_a_checkpoint_of_another_runner_resumes_with_a_warning(tmp_path):
