@@ -4,12 +4,14 @@ VENV := .venv$(if $(filter openmmlab,$(STACK)),-openmmlab)
 READY := $(VENV)/.ready
 export STACK
 
-.PHONY: help setup demo test check soak lint docs constraints
+.PHONY: help setup demo test check soak test-gpu benchmark-gpu lint docs constraints
 help:
 	@echo 'make demo [DATA=/my/photos]  pre-train a small CrossCL and fine-tune a detector from it'
 	@echo 'make test                    run all tests'
 	@echo 'make check                   check the style and run the fast tests'
 	@echo 'make soak                    run the long tests: leaks, jobs on two nodes and on two hosts'
+	@echo 'make test-gpu                run the tests that need a GPU'
+	@echo 'make benchmark-gpu           measure loader, loss, step and communication on a GPU'
 	@echo 'make lint                    check format, style and types'
 	@echo 'make docs                    build the documentation in docs/_build'
 	@echo 'make setup                   create .venv, which the other targets do if it does not exist'
@@ -36,6 +38,16 @@ check: lint
 
 soak: $(READY)
 	@$(VENV)/bin/python -m pytest -m soak -s
+
+test-gpu benchmark-gpu: $(READY)
+	@$(VENV)/bin/python -c \
+	  'import sys, torch; torch.cuda.is_available() or sys.exit("error: torch finds no GPU; see mmcrosscl env")'
+
+test-gpu:
+	@$(VENV)/bin/python -m pytest -m gpu
+
+benchmark-gpu:
+	@$(VENV)/bin/python tools/benchmark.py all --compile
 
 lint: $(READY)
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
