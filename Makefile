@@ -4,7 +4,7 @@ VENV := .venv$(if $(filter openmmlab,$(STACK)),-openmmlab)
 READY := $(VENV)/.ready
 export STACK
 
-.PHONY: help setup demo test check soak test-gpu benchmark-gpu lint docs constraints
+.PHONY: help setup demo test check soak has-gpu test-gpu benchmark-gpu lint docs constraints
 help:
 	@echo 'make demo [DATA=/my/photos]  pre-train a small CrossCL and fine-tune a detector from it'
 	@echo 'make test                    run all tests'
@@ -39,14 +39,14 @@ check: lint
 soak: $(READY)
 	@$(VENV)/bin/python -m pytest -m soak -s
 
-test-gpu benchmark-gpu: $(READY)
+has-gpu: $(READY)
 	@$(VENV)/bin/python -c \
 	  'import sys, torch; torch.cuda.is_available() or sys.exit("error: torch finds no GPU; see mmcrosscl env")'
 
-test-gpu:
+test-gpu: has-gpu
 	@$(VENV)/bin/python -m pytest -m gpu
 
-benchmark-gpu:
+benchmark-gpu: has-gpu
 	@$(VENV)/bin/python tools/benchmark.py all --compile
 
 lint: $(READY)
