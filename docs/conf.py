@@ -14,7 +14,15 @@ author = 'The mmcrosscl contributors'
 copyright = author
 release = __version__
 
-extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx_copybutton']
+extensions = [
+    'myst_parser',
+    'sphinx.ext.autodoc',
+    'sphinx.ext.napoleon',
+    'sphinx_copybutton',
+    # in this folder; the default renderer loads a script from another server
+    'mathml',
+]
+html_math_renderer = 'mathml'
 exclude_patterns = ['_build']
 html_theme = 'furo'
 html_title = 'mmcrosscl'

@@ -1,5 +1,6 @@
 """The documentation site and its generated reference."""
 
+import re
 import subprocess
 import sys
 
@@ -8,6 +9,13 @@ import pytest
 sys.path.insert(0, 'docs')
 from components import components, settings  # noqa: E402
 
+# what a browser loads with a page, unlike the target of a link
+EXTERNAL = re.compile(
+    r'<(?!a\b)\w+\b[^>]*\b(src|srcset|data)="(\w+:)?//'
+    r'|<link\b[^>]*\brel="(stylesheet|preload|icon)"[^>]*\bhref="(\w+:)?//'
+    r'|<link\b[^>]*\bhref="(\w+:)?//[^>]*\brel="(stylesheet|preload|icon)"'
+    r'|(@import|url\()\s*["\']?(\w+:)?//'
+)
 REGISTERED = [pytest.param(component, id=name) for _, name, component in components()]
 
 
@@ -33,3 +41,8 @@ def test_the_site_is_built_without_warnings(tmp_path):
     page = (tmp_path / 'reference/components.html').read_text()
     assert 'crop_ratio_range' in page and 'searchindex.js' in {x.name for x in tmp_path.iterdir()}
     assert 'info_nce' in (tmp_path / 'reference/api.html').read_text()
+    # the site is complete without a network
+    for path in (*tmp_path.rglob('*.html'), *tmp_path.rglob('*.css')):
+        assert not EXTERNAL.search(path.read_text()), path
+    formulas = (tmp_path / 'how-it-works.html').read_text()
+    assert formulas.count('<math') == 14 and formulas.count('display="block"') == 3
