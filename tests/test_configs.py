@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
@@ -130,6 +131,7 @@ def test_names_follow_the_rule_of_the_metafiles(path):
     if path.parts[1] == '_base_':
         return
     cfg = Config.fromfile(path)
+    check_metadata(path, cfg)
     backbone = re.search(r'(^|_)r(?P<depth>\d+)(?=[-_])', path.stem)
     assert 'efficientnet' in path.stem or int(backbone['depth']) == cfg.model.backbone.depth
     if path.stem.endswith(('demo', 'scenes')):
@@ -145,6 +147,18 @@ def test_names_follow_the_rule_of_the_metafiles(path):
     assert int(fields['batch']) == loader.batch_size
     if epochs := re.search(r'-(\d+)e_', path.stem):
         assert int(epochs[1]) == cfg.train_cfg.max_epochs
+
+
+def check_metadata(path: Path, cfg: Config) -> None:
+    """Check that the model index has the schedule and the batch size of a config."""
+    models = yaml.safe_load(path.with_name('metafile.yml').read_text())['Models']
+    (metadata,) = (model['Metadata'] for model in models if model['Config'] == str(path))
+    schedule = cfg.get('train_cfg') or {}
+    assert metadata.get('Epochs') == schedule.get('max_epochs')
+    assert metadata.get('Iterations') == schedule.get('max_iters')
+    gpus = 1 if path.stem.endswith(('demo', 'scenes')) else 8
+    loader = cfg.train_dataloader or cfg.test_dataloader
+    assert metadata['Batch Size'] == gpus * loader.batch_size
 
 
 def test_every_text_config_has_a_module_with_its_name():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from mmengine.config import Config
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import VISBACKENDS
@@ -146,6 +147,17 @@ def test_the_tables_of_the_evidence_are_those_of_its_results_file():
     page = Path('docs/evidence.md').read_text()
     for _, arm, ap, ap50, _, _ in results.rows():
         assert f'| {format_mean(ap)} | {format_mean(ap50)} |' in page, arm
+
+
+def test_the_results_of_the_model_index_are_those_of_the_readme():
+    results = []
+    for path in Path('configs').glob('*/metafile.yml'):
+        for model in yaml.safe_load(path.read_text())['Models']:
+            results += [(model['Name'], result['Metrics']) for result in model['Results'] or ()]
+    ((name, metrics),) = results
+    assert name == 'faster-rcnn_efficientnet-lite0_scenes'
+    row = '| CrossCL, continued from them | {box AP} | {box AP50} |'.format(**metrics)
+    assert row in Path('README.md').read_text()
 
 
 def test_the_example_of_a_study_changes_a_pre_training_config():

@@ -103,10 +103,19 @@ def test_the_wheel_contains_configs_tools_and_index(site):
 def test_the_index_names_every_config(folder):
     index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
     assert index['Import'] == [f'configs/{name}/metafile.yml' for name in FOLDERS]
-    models = yaml.safe_load((ROOT / f'configs/{folder}/metafile.yml').read_text())['Models']
+    contents = yaml.safe_load((ROOT / f'configs/{folder}/metafile.yml').read_text())
+    (collection,), models = contents['Collections'], contents['Models']
+    assert (
+        collection['Paper'].keys() == {'Title', 'URL'} and (ROOT / collection['README']).is_file()
+    )
     expected = sorted(str(p.relative_to(ROOT)) for p in (ROOT / f'configs/{folder}').glob('*.py'))
     assert sorted(model['Config'] for model in models) == expected
-    assert all(model['Name'] == Path(model['Config']).stem for model in models)
+    for model in models:
+        assert model['Name'] == Path(model['Config']).stem
+        assert model['In Collection'] == collection['Name']
+        assert model['Metadata'].keys() >= {'Training Data', 'Batch Size', 'Architecture'}
+        # no weights are published
+        assert 'Weights' not in model
 
 
 def test_importing_the_package_lets_any_mmengine_program_inherit(installed, tmp_path):
