@@ -1,7 +1,6 @@
 """The examples of the documentation run."""
 
 import re
-import shlex
 from ast import literal_eval
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from mmengine.config import Config
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import VISBACKENDS
 
-from mmcrosscl.cli import build_parser
 from mmcrosscl.datasets import read_coco, write_coco
 from mmcrosscl.datasets.demo import write_demo_objects
 from mmcrosscl.datasets.transforms import LoadImage
@@ -187,25 +185,3 @@ def headings(page: Path) -> set[str]:
     """Return the anchors of a page, as GitHub forms them."""
     titles = re.findall(r'^#+ (.*)', page.read_text(), re.MULTILINE)
     return {re.sub(r'[^\w -]', '', title.lower()).replace(' ', '-') for title in titles}
-
-
-def commands() -> list[str]:
-    """Return the command lines of mmcrosscl in all pages."""
-    found = []
-    for page in PAGES:
-        for block in re.findall(r'```shell\n(.*?)```', Path(page).read_text(), re.DOTALL):
-            lines = block.replace('\\\n', ' ').splitlines()
-            found += [line.strip() for line in lines if line.strip().startswith('mmcrosscl ')]
-    return sorted(set(found))
-
-
-@pytest.mark.parametrize('line', commands())
-def test_commands_have_the_documented_options(line):
-    words = [word for word in shlex.split(line, comments=True)[1:] if word != '…']
-    try:
-        args = build_parser().parse_args(words)
-    except SystemExit as end:
-        # help and version
-        assert not end.code, line
-    else:
-        assert args.verb == words[0]

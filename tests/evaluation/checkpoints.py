@@ -19,9 +19,9 @@ def write_crosscl(path: Path, width: int = 16) -> Path:
     return _write(path, Config(dict(model=model_config(width=width), default_scope='mmpretrain')))
 
 
-def write_detector(path: Path) -> Path:
+def write_detector(path: Path, config: str | Path = DETECTOR) -> Path:
     """Write a checkpoint of a detector with random weights that contains its config."""
-    return _write(path, Config.fromfile(DETECTOR))
+    return _write(path, Config.fromfile(config))
 
 
 def _write(path: Path, cfg: Config) -> Path:
