@@ -27,7 +27,7 @@ from tests.training import tiny_options
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted(ROOT.glob('docs/*.md'))]
 # what a comment after a command, or above it, says that the command needs
 NEEDS = re.compile(
-    r'#.*\bneeds (root|a network|Docker|eight GPUs|two nodes|two machines|a Slurm cluster)\b'
+    r'#.*\bneeds (root|a network|Docker|a GPU|eight GPUs|two nodes|two machines|a Slurm cluster)\b'
 )
 ASSIGNMENT = re.compile(r'(\w+)=(\S+)')
 # the test that runs a command, or the line of a workflow
@@ -96,6 +96,7 @@ FILES: dict[str, list[Callable[[], None]]] = {
     'README.md': [
         partial(photos, 'my/photos'), labeled, stand_ins.detector,
     ],
+    'data.md': [partial(photos, 'my/photos')],
     'convert.md': [stand_ins.published, stand_ins.foreign],
     'fine-tuning.md': [
         stand_ins.foreign, partial(labeled, 'data/demo_sensor'), stand_ins.rtmdet,
