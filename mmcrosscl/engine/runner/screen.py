@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 
 import mmengine
 from mmengine.logging import MMLogger
@@ -13,8 +14,14 @@ MMENGINE = os.path.dirname(mmengine.__file__)
 EVALUATION = ('after_val_epoch', 'after_test_epoch')
 # prefix of the metrics of CrossStageSimilarity
 SIMILARITY = ' similarity/'
-# deprecation warnings that only MMEngine itself causes
-OWN_WARNINGS = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
+# warnings of MMEngine that users can do nothing about
+OWN_WARNINGS = re.compile(
+    # deprecations that only MMEngine itself causes
+    r'"FileClient" will be deprecated|"HardDiskBackend" is the alias'
+    # the optimizer and shared or frozen parameters, with paramwise_cfg
+    r'|\S+ is duplicate\. It is skipped since bypass_duplicate='
+    r'|\S+ is skipped since its requires_grad='
+)
 
 
 def show_on_screen(logger: MMLogger) -> None:
@@ -34,7 +41,8 @@ class ScreenHandler(logging.Handler):
 
     The handler skips two types of records below the level WARNING: records of MMEngine, such as
     the config and the list of hooks, except for the metrics of an evaluation; and records that are
-    logged with ``extra=dict(file_only=True)``. A handler of the level DEBUG does not skip records.
+    logged with ``extra=dict(file_only=True)``. It also skips :data:`OWN_WARNINGS`. A handler of the
+    level DEBUG does not skip records.
 
     Args:
         level (int): Minimum level of the records.
@@ -60,7 +68,7 @@ class _Formatter(logging.Formatter):
 def matters(record: logging.LogRecord) -> bool:
     """Return whether a record is shown on the screen; see :class:`ScreenHandler`."""
     if record.levelno > logging.INFO:
-        return not record.getMessage().startswith(OWN_WARNINGS)
+        return not OWN_WARNINGS.match(record.getMessage())
     if getattr(record, 'file_only', False):
         return False
     if not record.pathname.startswith(MMENGINE):
