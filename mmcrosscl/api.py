@@ -34,10 +34,12 @@ from mmcrosscl.detectors import (
 from mmcrosscl.engine import build_runner, load_config, merge_changes, read_config
 from mmcrosscl.errors import EXIT_PREEMPTED, InputError, Preempted, RunError
 from mmcrosscl.launch import launch
+from mmcrosscl.quiet import quiet_output
 
 BATCH_SIZE = 32
 
 
+@quiet_output()
 def pretrain(
     detector: str | Path,
     data: str | Path,

@@ -25,9 +25,13 @@ from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
 from mmengine.registry import DefaultScope, Registry
 
 from .dependencies import check_requirements
+from .quiet import quiet_output
 
 # checked here because every module with a component imports this module
 check_requirements()
+# The first import prints that an optional package is missing. Most modules below need it anyway.
+with quiet_output():
+    import mmpretrain.datasets  # noqa: F401
 
 # the algorithm, its neck, head, loss and queue, and the k-nearest-neighbor classifier
 MODELS = Registry(

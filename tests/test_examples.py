@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from mmcrosscl.quiet import NOISE
 from tests.test_inheritance import ROOT, site  # noqa: F401
 
 
@@ -53,6 +54,14 @@ def test_the_notebook(tmp_path, monkeypatch):
     notebook = nbformat.read(ROOT / 'examples/notebook/pretrain_and_fine_tune.ipynb', as_version=4)
     resources = {'metadata': {'path': str(tmp_path)}}
     NotebookClient(notebook, timeout=600, kernel_name='python3', resources=resources).execute()
+    printed = ''.join(
+        output.text
+        for cell in notebook.cells
+        for output in cell.get('outputs', ())
+        if output.output_type == 'stream'
+    )
+    assert 'Training starts.' in printed
+    assert not any(map(NOISE.match, printed.splitlines())) and '\x1b' not in printed
     report = tmp_path / 'work_dirs/notebook/pretrain/report.html'
     assert report.stat().st_size > 100_000
     outputs = [str(cell.get('outputs')) for cell in notebook.cells]

@@ -24,9 +24,8 @@ from mmcrosscl.errors import (
     RunError,
     sentence,
 )
+from mmcrosscl.quiet import quiet_output
 from mmcrosscl.version import __version__
-
-from .quiet import quiet_output
 
 VERBS = (
     'pretrain',

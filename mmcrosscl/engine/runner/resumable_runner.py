@@ -23,6 +23,7 @@ from mmcrosscl.checkpoints import atomic_write, model_input_format
 from mmcrosscl.compat.fused_optimizer import without_unsupported_fused
 from mmcrosscl.engine.unwrap import unwrap_model
 from mmcrosscl.errors import UNUSABLE, InputError, RunError
+from mmcrosscl.quiet import quiet_output
 from mmcrosscl.registry import HOOKS, RUNNERS, component_class
 
 from .checkpoint_files import RunMarker, checkpoint_place, list_checkpoints, newest_intact
@@ -75,7 +76,7 @@ class ResumableRunner(Runner):
             stem = Path(getattr(cfg, 'filename', None) or 'run').stem
             kwargs['experiment_name'] = f'{stem}_{uuid.uuid4().hex[:8]}'
         try:
-            with self._loading():
+            with quiet_output(), self._loading():
                 super().__init__(**kwargs)
         # MMEngine creates the work dir and the log file.
         except OSError as error:
@@ -166,6 +167,7 @@ class ResumableRunner(Runner):
         loader.worker_init_fn = partial(keep_alive_on_signals, loader.worker_init_fn)
         return loader
 
+    @quiet_output()
     def train(self) -> nn.Module:
         """Train.
 
@@ -187,11 +189,13 @@ class ResumableRunner(Runner):
                 raise
             raise RunError(f'data loading failed ({reason.rstrip(" .")}): {ADVICE}') from error
 
+    @quiet_output()
     def val(self) -> dict:
         """Validate. See :meth:`test` for the errors."""
         with self._running():
             return super().val()
 
+    @quiet_output()
     def test(self) -> dict:
         """Test.
 

@@ -5,6 +5,7 @@ import re
 import runpy
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,8 @@ def process_state():
         dict(CheckpointLoader._schemes),
         os.environ.get('TORCH_FORCE_WEIGHTS_ONLY_LOAD'),
         [signal.getsignal(number) for number in handlers],
+        sys.stdout,
+        warnings.filters,
     )
 
 

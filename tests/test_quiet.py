@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from mmcrosscl.cli.quiet import QuietStream, quiet_output
+from mmcrosscl.quiet import QuietStream, quiet_output
 
 
 def test_lines_of_dependencies_are_dropped_and_others_pass(capsys):
@@ -24,6 +24,10 @@ def test_warnings_of_dependencies_are_dropped_and_others_pass():
         warnings.warn(
             'faster_coco_eval is not installed, metrics will not be computed.', stacklevel=1
         )
+        warnings.warn(
+            'Setting MKL_NUM_THREADS environment variable for each process to be 1', stacklevel=1
+        )
+        warnings.warn('torch.meshgrid: in an upcoming release, it will be …', stacklevel=1)
         warnings.warn(r"invalid escape sequence '\d'", SyntaxWarning, stacklevel=1)
         warnings.warn('important', stacklevel=1)
     assert [str(warning.message) for warning in caught] == ['important']

@@ -1,4 +1,4 @@
-"""A filter for messages of dependencies that are of no use to users."""
+"""A filter for messages of dependencies that users can do nothing about."""
 
 import re
 import sys
@@ -10,6 +10,10 @@ from typing import TextIO
 NOISE = re.compile(
     # optional datasets and metrics of mmpretrain and mmdet
     r'Could not import OneDL|faster_coco_eval is not installed'
+    # MMEngine, of processes that run in parallel
+    r'|Setting (?:OMP|MKL)_NUM_THREADS environment variable for each process'
+    # torch, of a call in MMDetection
+    r'|torch\.meshgrid: in an upcoming release'
     # pycocotools, for each annotation file and each evaluation
     r'|loading annotations into memory\.\.\.$|creating index\.\.\.$|index created!$'
     r'|Loading and preparing results\.\.\.$|Running per image evaluation\.\.\.$'
