@@ -10,6 +10,8 @@ from typing import TextIO
 NOISE = re.compile(
     # optional datasets and metrics of mmpretrain and mmdet
     r'Could not import OneDL|faster_coco_eval is not installed'
+    # MMEngine, which then logs that it loads or resumes
+    r'|Loads checkpoint by \S+ backend from path: '
     # MMEngine, of processes that run in parallel
     r'|Setting (?:OMP|MKL)_NUM_THREADS environment variable for each process'
     # torch, of a call in MMDetection

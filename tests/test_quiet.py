@@ -13,6 +13,7 @@ def test_lines_of_dependencies_are_dropped_and_others_pass(capsys):
         for line in ('loading annotations into memory...', 'Done (t=0.01s)', 'creating index...'):
             print(line)
         print('index created!')
+        print('Loads checkpoint by mmcrosscl backend from path: work/iter 1.pth')
         print('11/25 20:41:16 - mmengine - INFO - backbone out_strides: [4, 8, 16, 32]')
         print('index created! by the user')
         print('Done (t=0.01s) with more', end='')

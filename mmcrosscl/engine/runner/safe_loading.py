@@ -30,7 +30,8 @@ def checkpoint_loading(trust: bool) -> Iterator[None]:
             of the user.
     """
 
-    def load(filename: str, map_location: object = None) -> Mapping:
+    # MMEngine logs what follows `load_from_` as the name of the backend
+    def load_from_mmcrosscl(filename: str, map_location: object = None) -> Mapping:
         with fileio.get_local_path(os.path.expanduser(filename)) as path:
             checkpoint = read_checkpoint(path, trust)
         if not trust and isinstance(checkpoint.get('meta'), dict):
@@ -44,7 +45,7 @@ def checkpoint_loading(trust: bool) -> Iterator[None]:
     with without_variables(*variables):
         if not trust:
             os.environ[FORCE_WEIGHTS_ONLY] = '1'
-        CheckpointLoader.register_scheme(list(STORES), load, force=True)
+        CheckpointLoader.register_scheme(list(STORES), load_from_mmcrosscl, force=True)
         try:
             yield
         finally:

@@ -118,7 +118,9 @@ def test_a_resumed_run_says_where(tmp_path, capsys):
     cfg.resume = True
     capsys.readouterr()
     build_runner(cfg).train()
-    assert '  start      resumes after iteration 3\n' in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert '  start      resumes after iteration 3\n' in out
+    assert 'Loads checkpoint' not in out
 
 
 def test_a_source_of_weights_is_named(tmp_path, capsys):
