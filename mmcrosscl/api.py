@@ -28,10 +28,12 @@ from mmcrosscl.detectors import (
     describe,
     dry_run,
     find_detector,
+    initial_checkpoints,
     report,
     seconds_per_iteration,
 )
 from mmcrosscl.engine import build_runner, load_config, merge_changes, read_config
+from mmcrosscl.engine.runner.initial_weights import check_initial_weights
 from mmcrosscl.errors import EXIT_PREEMPTED, InputError, Preempted, RunError
 from mmcrosscl.launch import launch
 from mmcrosscl.quiet import quiet_output
@@ -111,6 +113,11 @@ def pretrain(
         raise InputError(f'checkpoint {weights} does not exist; pass a file to --weights')
     own_weights = not from_scratch and weights is None
     parts = find_detector(read_config(name), name, keep_weights=own_weights)
+    # options and a changed config may replace the weights, which the runner then checks
+    changed = resume or changes is not None or any(n.startswith('model') for n in options)
+    if own_weights and not changed:
+        trust = bool(options.get('trust_checkpoints'))
+        check_initial_weights(initial_checkpoints([parts.backbone, parts.neck]), trust)
     folder = absolute(data)
     dataset = UnlabeledDataset(data_root=folder)
     images = len(dataset)

@@ -137,16 +137,27 @@ def test_bad_input_leaves_nothing_behind(photos, tmp_path, change, message):
     assert names(tmp_path) == ['empty']
 
 
-def test_weights_that_cannot_be_downloaded_are_one_sentence(photos, tmp_path):
+def test_weights_that_cannot_be_downloaded_are_one_sentence(photos, tmp_path, monkeypatch):
     config = tmp_path / 'mine.py'
     url = f'http://127.0.0.1:{free_port()}/weights.pth'
     config.write_text(
         "_base_ = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'\n"
         f"model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='{url}')))\n"
     )
-    expected = r'downloaded .*refused.* model\.backbone\.init_cfg=None .*--from-scratch'
+    expected = (
+        rf'^initial weights {url} cannot be downloaded \(.*refused.*'
+        r' model\.backbone\.init_cfg=None .*--from-scratch'
+    )
+    # before the images are indexed
+    monkeypatch.setattr(api, 'UnlabeledDataset', lambda **settings: pytest.fail('too late'))
     with pytest.raises(InputError, match=expected):
         api.pretrain(config, photos, tmp_path / 'out', **SHORT | dict(from_scratch=False))
+    # the weights are not needed with random weights or an option that the message proposes
+    for change in (dict(from_scratch=True), dict(options={'model.backbone.init_cfg': None})):
+        with pytest.raises(pytest.fail.Exception):
+            api.pretrain(
+                config, photos, tmp_path / 'out', **SHORT | dict(from_scratch=False) | change
+            )
 
 
 def test_options_are_written_as_arguments():

@@ -3,7 +3,14 @@
 # checks the required packages before the modules below import them
 import mmcrosscl.registry  # noqa: F401
 
-from .detector import Detector, drop_weights, find_detector, inner_detector, loads_weights
+from .detector import (
+    Detector,
+    drop_weights,
+    find_detector,
+    initial_checkpoints,
+    inner_detector,
+    loads_weights,
+)
 from .dry_run import Features, dry_run
 from .levels import TERMS, choose_levels, choose_terms
 from .pretraining import Schedule, config_text, default_iterations
@@ -25,6 +32,7 @@ __all__ = [
     'drop_weights',
     'dry_run',
     'find_detector',
+    'initial_checkpoints',
     'inner_detector',
     'loads_weights',
     'report',

@@ -143,6 +143,16 @@ def loads_weights(part: object) -> bool:
     return any(True for _ in _weights(part))
 
 
+def initial_checkpoints(part: object) -> list[str]:
+    """Return the checkpoints that the config of a module, or of one within it, loads."""
+    found = []
+    for settings, key in _weights(part):
+        values = settings[key] if isinstance(settings[key], list) else [settings[key]]
+        paths = [value.get('checkpoint') if key == 'init_cfg' else value for value in values]
+        found += [path for path in paths if isinstance(path, str)]
+    return found
+
+
 def _weights(part: object) -> Iterator[tuple[dict, str]]:
     """Return the places in the config of a module and all within it that load weights."""
     if isinstance(part, list | tuple):

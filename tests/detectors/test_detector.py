@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from mmcrosscl.detectors import find_detector, loads_weights
+from mmcrosscl.detectors import find_detector, initial_checkpoints, loads_weights
 from mmcrosscl.engine import read_config
 from mmcrosscl.errors import InputError
 
@@ -47,6 +47,10 @@ def test_pretrained_weights_are_kept_or_dropped():
     assert loads_weights(kept.backbone) and loads_weights([dict(type='FPN'), kept.neck])
     assert not loads_weights([dropped.backbone, dropped.neck, None])
     timm = dict(type='mmpretrain.TIMMBackbone', model_name='resnet18', pretrained=True)
+    paths = [PRETRAINED['checkpoint'], 'torchvision://x']
+    assert initial_checkpoints([kept.backbone, kept.neck, timm]) == paths
+    lists = dict(init_cfg=[dict(type='Kaiming', layer='Conv2d'), PRETRAINED])
+    assert initial_checkpoints([lists, dropped.backbone]) == paths[:1]
     assert 'pretrained' not in detector(False, backbone=timm).backbone
     other = dict(type='Kaiming', layer='Conv2d')
     assert detector(False, backbone=dict(backbone, init_cfg=other)).backbone['init_cfg'] == other

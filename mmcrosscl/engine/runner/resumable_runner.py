@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from mmcrosscl.checkpoints import atomic_write, model_input_format
 from mmcrosscl.compat.fused_optimizer import without_unsupported_fused
+from mmcrosscl.engine.hooks import PretrainedHook
 from mmcrosscl.engine.unwrap import unwrap_model
 from mmcrosscl.errors import UNUSABLE, InputError, RunError
 from mmcrosscl.quiet import quiet_output
@@ -30,6 +31,7 @@ from .checkpoint_files import RunMarker, checkpoint_place, list_checkpoints, new
 from .data_loading import ADVICE, keep_alive_on_signals, restore_death_reports
 from .defaults import DEFAULT_HOOKS
 from .devices import check_device, check_launcher, join_gloo, prepare_network
+from .initial_weights import check_initial_weights, checkpoints_of, not_downloaded
 from .loops import resumable
 from .machines import copy_to_machines, refuse_checkpoints_elsewhere
 from .safe_loading import checkpoint_loading
@@ -172,8 +174,9 @@ class ResumableRunner(Runner):
         """Train.
 
         Raises:
-            InputError: If a file of the dataset is missing, if a disk is full, read-only or
-                missing, or if all checkpoints to resume from are damaged.
+            InputError: If initial weights cannot be loaded, if a file of the dataset is missing, if
+                a disk is full, read-only or missing, or if all checkpoints to resume from are
+                damaged.
             RunError: If a worker process died, or if no batch arrived in time.
             NonFiniteError: After several consecutive NaN/Inf steps.
             Preempted: After SIGTERM or SIGUSR1, once a checkpoint is saved.
@@ -181,6 +184,7 @@ class ResumableRunner(Runner):
         try:
             with self._running():
                 self._resume_from = self._checkpoint_to_resume()
+                self._check_initial_weights()
                 return super().train()
         except RuntimeError as error:
             # torch raises this error when a worker of validation dies
@@ -188,6 +192,14 @@ class ResumableRunner(Runner):
             if not reason.startswith('DataLoader '):
                 raise
             raise RunError(f'data loading failed ({reason.rstrip(" .")}): {ADVICE}') from error
+
+    def _check_initial_weights(self) -> None:
+        for hook in self.hooks:
+            if isinstance(hook, PretrainedHook):
+                # the hook may replace an init_cfg by a random initialization
+                hook.before_run(self)
+        trust = self.cfg.get('trust_checkpoints', False)
+        check_initial_weights(checkpoints_of(self.model), trust)
 
     @quiet_output()
     def val(self) -> dict:
@@ -214,11 +226,7 @@ class ResumableRunner(Runner):
         except FileNotFoundError as error:
             raise _missing(error) from error
         except URLError as error:
-            raise InputError(
-                f'initial weights cannot be downloaded ({error.reason}); check the network, set '
-                "the checkpoint in the backbone's init_cfg to a local file, or start from random "
-                'weights with model.backbone.init_cfg=None or mmcrosscl pretrain --from-scratch'
-            ) from error
+            raise not_downloaded(error) from error
         except OSError as error:
             if error.errno not in UNUSABLE:
                 raise

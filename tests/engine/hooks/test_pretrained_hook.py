@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.model import PretrainedInit
+from mmengine.runner import CheckpointLoader
 
 from mmcrosscl.engine import build_runner
 from mmcrosscl.errors import InputError
@@ -133,7 +133,7 @@ def test_a_checkpoint_that_matches_nothing_is_an_error(run, tmp_path, content):
 
 def test_another_initialization_of_the_backbone_is_not_loaded(run, pretrained, monkeypatch):
     """The hook would overwrite it, or the config asks for random weights."""
-    monkeypatch.setattr(PretrainedInit, '__call__', lambda *args: pytest.fail('it is loaded'))
+    monkeypatch.setattr(CheckpointLoader, 'load_checkpoint', lambda *_: pytest.fail('it is loaded'))
     init_cfg = dict(type='Pretrained', checkpoint='torchvision://resnet18')
     runner = run(
         pretrained=str(pretrained), backbone=dict(init_cfg=dict(_delete_=True, **init_cfg))

@@ -246,6 +246,19 @@ def test_too_few_images_for_a_batch_are_an_input_error(tmp_path):
         build_runner(cfg).train()
 
 
+@pytest.mark.parametrize('checkpoint', ['http://127.0.0.1:{}/weights.pth', 'no/weights.pth'])
+def test_missing_initial_weights_are_reported_before_the_data_is_indexed(
+    tmp_path, monkeypatch, checkpoint
+):
+    cfg = runs.tiny_run(tmp_path)
+    checkpoint = checkpoint.format(free_port())
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=checkpoint)
+    runner = build_runner(cfg)
+    monkeypatch.setattr(runner, 'build_train_loop', lambda loop: pytest.fail('too late'))
+    with pytest.raises(InputError, match=f'{checkpoint} (cannot be downloaded|does not exist)'):
+        runner.train()
+
+
 MMDET_TRAIN = Path(get_installed_path('mmdet'), '.mim/tools/train.py')
 
 
