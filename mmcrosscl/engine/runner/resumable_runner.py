@@ -36,6 +36,7 @@ from .loops import resumable
 from .machines import copy_to_machines, refuse_checkpoints_elsewhere
 from .safe_loading import checkpoint_loading
 from .screen import show_on_screen
+from .unknown_categories import no_images
 
 # default hooks of MMEngine, which MMEngine removes if the value is None
 MMENGINE_HOOKS = ('timer', 'logger', 'param_scheduler', 'checkpoint', 'sampler_seed')
@@ -155,7 +156,11 @@ class ResumableRunner(Runner):
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args, **kwargs) -> DataLoader:
-        """Build a data loader whose workers survive the signals that a preempted job receives."""
+        """Build a data loader whose workers survive the signals that a preempted job receives.
+
+        Raises:
+            InputError: If no image of the dataset remains after ``filter_cfg``.
+        """
         if isinstance(dataloader, DataLoader):
             return dataloader
         if dataloader.get('num_workers', 0) == 0:
@@ -165,7 +170,12 @@ class ResumableRunner(Runner):
         if dataloader.get('pin_memory') and not torch.cuda.is_available():
             # without an accelerator, torch would ignore this setting and warn in each epoch
             dataloader = {**dataloader, 'pin_memory': False}
-        loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+        try:
+            loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+        except ValueError as error:
+            if (reason := no_images(error)) is None:
+                raise
+            raise reason from error
         loader.worker_init_fn = partial(keep_alive_on_signals, loader.worker_init_fn)
         return loader
 

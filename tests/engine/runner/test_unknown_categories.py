@@ -6,8 +6,9 @@ import pytest
 from mmengine.registry import init_default_scope
 
 from mmcrosscl.datasets.demo import write_demo_objects
-from mmcrosscl.engine import build_runner, load_config
+from mmcrosscl.engine import ResumableRunner, build_runner, load_config
 from mmcrosscl.engine.runner.unknown_categories import unknown_categories
+from mmcrosscl.errors import InputError
 
 CLASSES = ('brick', 'cat', 'coffee', 'coins', 'grass', 'gravel')
 
@@ -76,6 +77,39 @@ def test_datasets_within_wrappers_are_checked(objects):
     for wrapper in (RepeatDataset(bad, 2), MultiImageMixDataset(bad, [])):
         assert unknown_categories(wrapper) == [warning]
     assert warning.startswith('1 of the 6 categories') and '(brick)' in warning
+
+
+@pytest.mark.parametrize('wrapped', [False, True])
+@pytest.mark.parametrize(
+    ('classes', 'settings', 'message'),
+    [
+        (
+            ('zebra', 'dog', 'sheep', 'cow'),
+            dict(filter_empty_gt=True),
+            'has boxes of a class of the config: its categories are brick, cat, coffee, …, and '
+            'the classes are zebra, dog, sheep, …; set metainfo=',
+        ),
+        (CLASSES, dict(min_size=10**6), "remains with filter_cfg={'min_size': 1000000}; correct"),
+    ],
+)
+def test_a_dataset_of_which_no_image_remains_is_one_sentence(
+    objects, classes, settings, message, wrapped
+):
+    config = dict(
+        type='mmdet.CocoDataset',
+        ann_file=f'{objects}/annotations/train.json',
+        data_prefix=dict(img=f'{objects}/train'),
+        metainfo=dict(classes=classes),
+        filter_cfg=settings,
+        pipeline=[],
+    )
+    if wrapped:
+        config = dict(type='RepeatDataset', times=2, dataset=config)
+    sampler = dict(type='DefaultSampler', shuffle=True)
+    with pytest.raises(InputError) as caught:
+        ResumableRunner.build_dataloader(dict(dataset=config, batch_size=1, sampler=sampler))
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(f'no image of {objects}/annotations/train.json ')
 
 
 @pytest.mark.slow(20)
