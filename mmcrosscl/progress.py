@@ -4,6 +4,7 @@ All bars of a process share one display. Lines that are printed meanwhile appear
 """
 
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
@@ -22,7 +23,13 @@ FIRST_LINE, NEXT_LINE = 5, 60
 # torchrun sets this variable, and MMEngine sets it for other launchers
 MAIN_PROCESS = os.environ.get('RANK', '0') == '0'
 
-console = Console(highlight=False, markup=False, emoji=False)
+# A command that a Jupyter notebook starts with `!` has a pseudo-terminal, but the notebook does not
+# move a cursor. rich also takes FORCE_COLOR, which Jupyter sets, for a terminal.
+TERMINAL = sys.stdout.isatty() and 'JPY_PARENT_PID' not in os.environ
+
+console = Console(
+    force_terminal=None if TERMINAL else False, highlight=False, markup=False, emoji=False
+)
 
 
 class _Display(Progress):
@@ -42,7 +49,7 @@ class _Display(Progress):
             auto_refresh=False,
             transient=True,
             # rich would otherwise print errors to stdout, although stderr is redirected to a file
-            redirect_stderr=Console(stderr=True).is_terminal,
+            redirect_stderr=sys.stderr.isatty(),
         )
 
     def get_renderable(self) -> RenderableType:

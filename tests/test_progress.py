@@ -1,5 +1,6 @@
 """Progress on a terminal and elsewhere."""
 
+import os
 import subprocess
 import sys
 
@@ -57,9 +58,20 @@ def test_errors_reach_a_file_and_not_the_terminal(tmp_path):
 
 
 def test_without_a_terminal_short_steps_print_nothing():
-    done = subprocess.run([sys.executable, '-c', PROGRAM], capture_output=True, text=True)
+    # as in a Jupyter notebook, which sets this variable for its kernel
+    environment = os.environ | dict(FORCE_COLOR='1')
+    done = subprocess.run(
+        [sys.executable, '-c', PROGRAM], capture_output=True, text=True, env=environment
+    )
     assert done.stdout.splitlines() == [line for line in LINES if line != 'an error']
     assert done.stderr == 'an error\n'
+
+
+def test_the_terminal_of_a_command_in_a_notebook_shows_no_bar(monkeypatch):
+    monkeypatch.setenv('JPY_PARENT_PID', '1')
+    status, output = run_on_terminal([sys.executable, '-c', PROGRAM])
+    # a terminal ends a line with a carriage return and a line feed
+    assert status == 0 and output.split('\r\n') == [*LINES, '']
 
 
 def test_without_a_terminal_long_steps_print_lines(monkeypatch, capsys):
