@@ -10,6 +10,8 @@ from .levels import choose_terms
 from .view_size import VIEW_SIZE
 
 EPOCHS, MIN_ITERATIONS = 200, 5000
+# iterations between two checkpoints; the last iteration is always saved
+MIN_INTERVAL = 50
 QUEUE_LENGTH = 65536
 # range of the standard deviation of the blur in pixels, for views of 224 pixels
 SIGMAS = (0.1, 2.0)
@@ -65,6 +67,7 @@ def config_text(
         str: A config in MMEngine's format, which inherits from the base configs of mmcrosscl.
     """
     iterations = schedule.iterations
+    interval = max(MIN_INTERVAL, iterations // 10)
     pipeline: dict[str, object] = dict(train_pipeline=Code('_base_.train_pipeline'))
     if features.view_size != VIEW_SIZE:
         # the second transform is TwoCrops
@@ -99,7 +102,7 @@ def config_text(
         _optimization(features, iterations),
         dict(
             train_cfg=dict(_delete_=True, type='IterBasedTrainLoop', max_iters=iterations),
-            default_hooks=dict(checkpoint=dict(by_epoch=False, interval=max(1, iterations // 10))),
+            default_hooks=dict(checkpoint=dict(by_epoch=False, interval=interval)),
             log_processor=dict(by_epoch=False),
         ),
         # the loss terms do not reach every parameter of the neck

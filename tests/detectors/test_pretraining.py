@@ -78,6 +78,12 @@ def test_modules_of_custom_components_are_imported(tmp_path, parts):
     assert cfg.custom_imports.imports == ['json.tool']
 
 
+@pytest.mark.parametrize('iterations, interval', [(20, 50), (499, 50), (600, 60), (5000, 500)])
+def test_short_runs_save_few_checkpoints(parts, iterations, interval):
+    text = config_text(*parts, 'x', 10, Schedule(iterations, 1, 0))
+    assert f'checkpoint=dict(by_epoch=False, interval={interval})' in text
+
+
 @pytest.mark.parametrize(
     'images, batch_size, iterations', [(500, 32, 5000), (1_281_167, 256, 1_000_912), (1, 1, 5000)]
 )
