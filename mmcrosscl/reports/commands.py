@@ -7,9 +7,9 @@ from datetime import datetime
 from .collect import Run
 
 # config for fine-tuning by the depth of the pre-trained ResNet
-FINE_TUNING: dict[object, str] = {
-    18: 'mmcrosscl::detection/faster-rcnn_r18_demo.py',
-    50: 'mmcrosscl::detection/mask-rcnn_r50_fpn_1x_coco.py',
+FINE_TUNING = {
+    '18': 'mmcrosscl::detection/faster-rcnn_r18_demo.py',
+    '50': 'mmcrosscl::detection/mask-rcnn_r50_fpn_1x_coco.py',
 }
 
 
@@ -46,7 +46,8 @@ def next_commands(run: Run, now: datetime) -> list[Command]:
         if run.config_file is not None:
             commands.append(Command('Test the detector', shlex.join(words)))
         return commands
-    config = FINE_TUNING.get(run.config.get('model.backbone.depth'))
+    # the depth of a backbone of another project can be a list
+    config = FINE_TUNING.get(str(run.config.get('model.backbone.depth')))
     if str(run.config.get('model.neck.type')).endswith('CrossCLNeck') and config:
         purpose = 'Fine-tune a detector from the newest checkpoint'
     else:

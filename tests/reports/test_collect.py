@@ -204,6 +204,14 @@ def test_commands_of_a_stopped_run(tmp_path):
     assert first.purpose == 'Resume the training, after it has ended' and first.line == resume
 
 
+def test_commands_of_a_backbone_whose_depth_is_a_list(tmp_path):
+    work_dir = write_run(tmp_path / 'run')
+    for path in work_dir.rglob('*.py'):
+        path.write_text(path.read_text().replace('depth=18', 'depth=[3, 4, 6, 3]'))
+    fine_tune, _ = lines(collect(work_dir, POINTS))
+    assert fine_tune.startswith('mmcrosscl train my_detector.py --cfg-options pretrained=')
+
+
 def test_commands_of_a_detector(tmp_path):
     work_dir = write_detector_run(tmp_path / 'run')
     (work_dir / 'epoch_2.pth').touch()
