@@ -69,6 +69,9 @@ class KNNClassifier(ImageClassifier):
         Returns:
             list[DataSample]: The same samples. ``pred_score`` is (num_classes,) and sums to 1;
             ``pred_label`` is the class with the highest score.
+
+        Raises:
+            InputError: If ``bank`` has no images, or its images do not fill a batch.
         """
         if self.features is None or self.labels is None:
             self.features, self.labels = self._encode_bank()
@@ -81,7 +84,18 @@ class KNNClassifier(ImageClassifier):
         return data_samples
 
     def _encode_bank(self) -> tuple[Tensor, Tensor]:
-        loader = Runner.build_dataloader(self.bank)
+        try:
+            loader = Runner.build_dataloader(self.bank)
+        # of mmpretrain's and MMEngine's datasets without images
+        except (RuntimeError, ValueError) as error:
+            raise InputError(
+                f'model.bank has no images or cannot be built ({error}); correct model.bank.dataset'
+            ) from error
+        if len(loader) == 0:
+            raise InputError(
+                f'the {len(loader.dataset)} images of model.bank do not fill a batch of '
+                f'{loader.batch_size}; add images or set model.bank.drop_last=False'
+            )
         device = next(self.parameters()).device
         labels = torch.as_tensor(loader.dataset.get_gt_labels(), device=device)
         features = None

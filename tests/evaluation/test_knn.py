@@ -69,6 +69,23 @@ def test_votes_follow_the_formula(cfg):
         assert sample.pred_label.item() == expected.argmax()
 
 
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(drop_last=True, batch_size=64), '15 images of model.bank do not fill a batch of 64;'),
+        (dict(dataset=dict(indices=0)), 'model.bank has no images or cannot be built'),
+        (dict(dataset=dict(data_root='{tmp}')), 'model.bank has no images .*Found 0 files'),
+    ],
+)
+def test_an_empty_bank_is_one_sentence(cfg, tmp_path, change, message):
+    bank = Config(cfg.model.bank.to_dict())
+    bank.merge_from_dict(change)
+    bank.dataset.data_root = bank.dataset.data_root.format(tmp=tmp_path)
+    model = MODELS.build({**cfg.model, 'bank': bank, '_scope_': 'mmpretrain'})
+    with pytest.raises(InputError, match=message):
+        model._encode_bank()
+
+
 @pytest.mark.parametrize('wrong', [dict(k=0), dict(temperature=0.0)])
 def test_invalid_settings_are_an_error(cfg, wrong):
     with pytest.raises(InputError, match='expected k >= 1 and temperature > 0, but got k='):
