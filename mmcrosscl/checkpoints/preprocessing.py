@@ -1,11 +1,11 @@
 """Input format of a built model."""
 
-from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from .normalization import NONE, InputFormat, Triple
+from .normalization import InputFormat, preprocessor_input_format
 
 
 def model_input_format(model: nn.Module) -> InputFormat | None:
@@ -20,25 +20,17 @@ def model_input_format(model: nn.Module) -> InputFormat | None:
     preprocessor: Any = getattr(model, 'data_preprocessor', None)
     style = style_of(model.get_submodule('backbone'))
     if hasattr(preprocessor, 'channel_order'):
-        mean, std = (_triple(x) for x in (preprocessor.mean, preprocessor.std))
-        return InputFormat(mean, std, preprocessor.channel_order, style)
+        return InputFormat(preprocessor.mean, preprocessor.std, preprocessor.channel_order, style)
     if not hasattr(preprocessor, '_enable_normalize'):
         return None
-    mean, std = NONE.mean, NONE.std
+    settings = {}
     if preprocessor._enable_normalize:
-        mean, std = (
-            # one value stands for three equal ones
-            _triple(x.flatten().expand(3).tolist())
-            for x in (preprocessor.mean, preprocessor.std)
-        )
+        tensors = dict(mean=preprocessor.mean, std=preprocessor.std)
+        settings = {name: tensor.flatten().tolist() for name, tensor in tensors.items()}
     swapped = getattr(preprocessor, 'to_rgb', False)
     swapped = swapped or getattr(preprocessor, '_channel_conversion', False)
-    return InputFormat(mean, std, 'rgb' if swapped else 'bgr', style)
-
-
-def _triple(values: Iterable[float]) -> Triple:
-    first, second, third = map(float, values)
-    return first, second, third
+    found = preprocessor_input_format({**settings, 'to_rgb': swapped})
+    return found and replace(found, style=style)
 
 
 def style_of(backbone: nn.Module) -> str | None:
