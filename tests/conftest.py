@@ -1,6 +1,10 @@
 """Settings and fixtures of all tests, which run from the root of the repository."""
 
+import fcntl
 import os
+import shutil
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -67,3 +71,26 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('data') / 'photos'
     write_demo_photos(folder, count=16)
     return folder
+
+
+@pytest.fixture(scope='session')
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the installed wheel, which all xdist workers share."""
+    folder = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        folder = folder.parent
+    with open(folder / 'wheel.lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / 'site').exists():
+            _install(folder / 'source', folder / 'partial')
+            (folder / 'partial').rename(folder / 'site')
+    return folder / 'site'
+
+
+def _install(source: Path, target: Path) -> None:
+    skip = ('.git', '.venv', 'data', 'work_dirs', 'build', '*.egg-info', '__pycache__', '.*_cache')
+    shutil.copytree(ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(*skip))
+    pip = [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-build-isolation']
+    # Python compiles a module when a test imports it
+    subprocess.run([*pip, '--no-compile', '--target', target, source], check=True)
+    shutil.rmtree(source)

@@ -4,17 +4,19 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
 from mmcrosscl.quiet import NOISE
-from tests.test_inheritance import ROOT, site  # noqa: F401
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow(100)
-def test_the_project_with_its_own_dataset(site, tmp_path):  # noqa: F811
+def test_the_project_with_its_own_dataset(site, tmp_path):
     project = tmp_path / 'csv_detector'
     skip = shutil.ignore_patterns('data', 'work_dirs', '__pycache__')
     shutil.copytree(ROOT / 'examples/csv_detector', project, ignore=skip)

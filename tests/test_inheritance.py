@@ -1,6 +1,5 @@
 """Other projects inherit the configs from a clone and from the installed wheel."""
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -35,29 +34,6 @@ train_dataloader = dict(
 )
 train_cfg = dict(max_epochs=1)
 """
-
-
-@pytest.fixture(scope='module')
-def site(tmp_path_factory):
-    """Return the folder of the installed wheel, which all xdist workers share."""
-    folder = tmp_path_factory.getbasetemp()
-    if 'PYTEST_XDIST_WORKER' in os.environ:
-        folder = folder.parent
-    with open(folder / 'wheel.lock', 'w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / 'site').exists():
-            install(folder / 'source', folder / 'partial')
-            (folder / 'partial').rename(folder / 'site')
-    return folder / 'site'
-
-
-def install(source, target):
-    skip = ('.git', '.venv', 'data', 'work_dirs', 'build', '*.egg-info', '__pycache__', '.*_cache')
-    shutil.copytree(ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(*skip))
-    pip = [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-build-isolation']
-    # Python compiles a module when a test imports it
-    subprocess.run([*pip, '--no-compile', '--target', target, source], check=True)
-    shutil.rmtree(source)
 
 
 @pytest.fixture(scope='module')
