@@ -65,6 +65,9 @@ def prepare_network(launcher: str) -> None:
     Args:
         launcher (str): Program that started the processes.
     """
+    # These variables are not restored when a run ends. The process group outlives the run, and
+    # torch reads GLOO_SOCKET_IFNAME again when a later run or an evaluation creates another group.
+    # A second run of the process sets the same values, because they depend on the process alone.
     environment = os.environ
     if launcher == 'slurm':
         step = int(environment['SLURM_JOB_ID']) * 16 + int(environment.get('SLURM_STEP_ID', 0))

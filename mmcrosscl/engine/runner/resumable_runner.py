@@ -57,7 +57,8 @@ class ResumableRunner(Runner):
     - Without a GPU, several processes communicate with gloo.
 
     The runner changes how the process loads checkpoints and handles signals. It restores the
-    previous state when building, training or testing ends, also after an exception.
+    previous state when building, training or testing ends, also after an exception. The process
+    group of several processes, and the environment variables that it is created from, remain.
 
     Args:
         **kwargs: Arguments of ``Runner``.
