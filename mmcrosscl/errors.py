@@ -15,11 +15,13 @@ EXIT_RETRY = os.EX_IOERR
 EXIT_PREEMPTED = os.EX_TEMPFAIL
 # Signals that clusters send before they take a machine.
 PREEMPTING = (signal.SIGTERM, signal.SIGUSR1)
-# error codes of a full disk, of a folder without write access, of a file in the place of a folder,
-# and of a missing file system
+# error codes of a full or read-only disk, and of a file in the place of a folder to create
+UNWRITABLE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENOTDIR, errno.EEXIST,
+)  # fmt: skip
+# error codes of writing, and of a file or folder without access or in a missing file system
 UNUSABLE = (
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
-    errno.ESTALE, errno.ENOTDIR, errno.EEXIST, errno.ENOTCONN, errno.ENODEV,
+    *UNWRITABLE, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV,
 )  # fmt: skip
 
 
@@ -77,6 +79,18 @@ class Preempted(SystemExit):
 
     def __init__(self) -> None:
         super().__init__(EXIT_PREEMPTED)
+
+
+def inaccessible(error: OSError) -> InputError:
+    """Return the error of a file or folder that can be neither read nor written.
+
+    Args:
+        error (OSError): Error with a ``filename``, and with an ``errno`` of :data:`UNUSABLE`.
+    """
+    return InputError(
+        f'cannot access {os.fsdecode(error.filename)}: {error.strerror}; give this user access to '
+        'it, check that its storage is mounted, or choose another path'
+    )
 
 
 def sentence(error: BaseException) -> str:

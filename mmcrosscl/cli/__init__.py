@@ -19,9 +19,11 @@ from mmcrosscl.errors import (
     EXIT_UNEXPECTED,
     PREEMPTING,
     UNUSABLE,
+    UNWRITABLE,
     InputError,
     Preempted,
     RunError,
+    inaccessible,
     sentence,
 )
 from mmcrosscl.quiet import quiet_output
@@ -86,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail('interrupted', 128 + signal.SIGINT)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename is not None:
+            if error.errno not in UNWRITABLE:
+                return _fail(str(inaccessible(error)), EXIT_INPUT)
             return _fail(
                 f'cannot write {os.fsdecode(error.filename)}: {error.strerror}; free disk space, '
                 'make the folder writable, or choose another folder',

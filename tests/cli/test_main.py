@@ -1,5 +1,6 @@
 """Help, errors and exit statuses of all verbs."""
 
+import errno
 import json
 import os
 import re
@@ -111,8 +112,16 @@ def test_every_verb_prints_one_sentence_and_sets_the_exit_status(
     assert ignored == [status == 75] * 2
 
 
+def test_a_folder_that_cannot_be_read_is_one_sentence(command, monkeypatch):
+    error = PermissionError(errno.EACCES, 'Permission denied', '/photos/locked')
+    monkeypatch.setattr('mmcrosscl.cli.plot.run', raising(error))
+    done = command('plot', 'x')
+    assert done.status == 1
+    assert done.err.startswith('error: cannot access /photos/locked: Permission denied; give this ')
+
+
 def test_an_unexpected_error_prints_a_traceback_and_exits_with_status_70(command, monkeypatch):
-    monkeypatch.setattr(cli.plot, 'run', raising(KeyError('surprise')))
+    monkeypatch.setattr('mmcrosscl.cli.plot.run', raising(KeyError('surprise')))
     done = command('plot', 'x')
     assert done.status == 70 and 'Traceback' in done.err and 'surprise' in done.err
 

@@ -23,7 +23,7 @@ from mmcrosscl.checkpoints import atomic_write, model_input_format
 from mmcrosscl.compat.fused_optimizer import without_unsupported_fused
 from mmcrosscl.engine.hooks import PretrainedHook
 from mmcrosscl.engine.unwrap import unwrap_model
-from mmcrosscl.errors import UNUSABLE, InputError, RunError
+from mmcrosscl.errors import UNUSABLE, UNWRITABLE, InputError, RunError, inaccessible
 from mmcrosscl.quiet import quiet_output
 from mmcrosscl.registry import HOOKS, RUNNERS, component_class
 
@@ -82,9 +82,11 @@ class ResumableRunner(Runner):
         try:
             with quiet_output(), self._loading():
                 super().__init__(**kwargs)
+        except URLError as error:
+            raise not_downloaded(error) from error
         # MMEngine creates the work dir and the log file.
         except OSError as error:
-            raise _unwritable(error, kwargs['work_dir']) from error
+            raise _unusable(error, kwargs['work_dir']) from error
 
     def setup_env(self, env_cfg: dict) -> None:
         """Set up the environment. Without a GPU, several processes form a gloo group.
@@ -241,7 +243,7 @@ class ResumableRunner(Runner):
         except OSError as error:
             if error.errno not in UNUSABLE:
                 raise
-            raise _unwritable(error, self.work_dir) from error
+            raise _unusable(error, self.work_dir) from error
         finally:
             restore_death_reports()
             self.call_hook('restore_process_state')
@@ -329,8 +331,13 @@ def _missing(error: FileNotFoundError) -> InputError:
     )
 
 
-def _unwritable(error: OSError, work_dir: str) -> InputError:
+def _unusable(error: OSError, work_dir: str) -> InputError:
     where = os.fsdecode(error.filename or work_dir)
+    place, results = os.path.abspath(where), os.path.abspath(work_dir)
+    # a folder that contains the work dir cannot be written if the work dir cannot be created
+    written = os.path.commonpath([place, results]) in (place, results)
+    if not written and error.errno not in UNWRITABLE:
+        return inaccessible(error)
     return InputError(
         f'cannot write {where}: {error.strerror or error}; free disk space or make the '
         'folder writable, or set another --work-dir'

@@ -1,5 +1,6 @@
 """Full, read-only and missing disks, and worker processes that die or hang."""
 
+import errno
 import multiprocessing
 import os
 import resource
@@ -109,6 +110,19 @@ def test_a_work_dir_that_cannot_be_created_is_an_input_error(tmp_path):
         InputError, match='cannot write .*file.*; free disk space or make the folder writable'
     ):
         build_runner(cfg)
+
+
+@pytest.mark.parametrize('code', [errno.EACCES, errno.ESTALE])
+def test_a_folder_of_images_that_cannot_be_read_is_named(tmp_path, monkeypatch, code):
+    def index(loop):
+        raise OSError(code, os.strerror(code), '/photos/locked')
+
+    runner = build_runner(runs.tiny_run(tmp_path))
+    # the loop builds the dataset
+    monkeypatch.setattr(runner, 'build_train_loop', index)
+    message = f'^cannot access /photos/locked: {os.strerror(code)}; give this user access to it'
+    with pytest.raises(InputError, match=message):
+        runner.train()
 
 
 def test_missing_images_end_training(tmp_path):
