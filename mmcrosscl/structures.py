@@ -148,7 +148,11 @@ class ViewPairSample(DataSample):
         Raises:
             InputError: If the results have no regions.
         """
-        sample = cls(metainfo={key: results[key] for key in meta_keys if key in results})
+        sample = cls()
+        for key in meta_keys:
+            if key in results:
+                # the argument `metainfo` of the class is copied, which takes longer than a crop
+                sample.set_field(results[key], key, field_type='metainfo')
         for name in REQUIRED_FIELDS:
             if name not in results:
                 raise InputError(

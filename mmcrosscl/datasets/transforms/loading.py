@@ -12,12 +12,15 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
-from simplejpeg import decode_jpeg
+from simplejpeg import decode_jpeg, decode_jpeg_header
 
 from mmcrosscl.datasets.storage import RangeReader, is_remote, read_url
 from mmcrosscl.errors import BrokenImageError, InputError, RunError
 from mmcrosscl.registry import TRANSFORMS
 
+# the first bytes of a JPEG, and how its orientation begins in EXIF and XMP
+JPEG = b'\xff\xd8\xff'
+ORIENTATIONS = (b'Exif\0\0', b'tiff:Orientation')
 # EXIF orientations that swap width and height
 TURNED = (5, 6, 7, 8)
 # Pillow raises an error for more pixels, and a warning for more than half of them. Applications can
@@ -158,6 +161,8 @@ def decode_image(
         ValueError: If the image has more than ``max_pixels`` pixels. It is not decoded then.
         Exception: Any exception of Pillow, if the data are damaged, truncated or not an image.
     """
+    if (plain := _decode_plain_jpeg(data, min_size, max_pixels)) is not None:
+        return plain
     with warnings.catch_warnings():
         # Pillow warns about unusual metadata even if it can decode the file
         warnings.simplefilter('ignore')
@@ -174,6 +179,25 @@ def decode_image(
                     turned.getexif()[ExifTags.Base.Orientation] = orientation
                     pixels = np.array(ImageOps.exif_transpose(turned))
             return _decode(image) if pixels is None else pixels, (height, width)
+
+
+def _decode_plain_jpeg(
+    data: bytes, min_size: int | None, max_pixels: int
+) -> tuple[np.ndarray, tuple[int, int]] | None:
+    """Decode a JPEG in RGB or grayscale that has no orientation. Return None for other files.
+
+    Pillow would take a tenth of a worker's time per image to read the headers.
+    """
+    if not data.startswith(JPEG) or any(key in data for key in ORIENTATIONS):
+        return None
+    try:
+        height, width, colors, _ = decode_jpeg_header(data)
+    except ValueError:
+        return None
+    if colors not in ('YCbCr', 'RGB', 'Gray') or height * width > max_pixels:
+        return None
+    pixels = _decode_jpeg(data, (width, height), min_size)
+    return None if pixels is None else (pixels, (height, width))
 
 
 def _decode_jpeg(data: bytes, size: tuple[int, int], min_size: int | None) -> np.ndarray | None:
