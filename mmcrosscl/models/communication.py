@@ -15,6 +15,29 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
     return x.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else x.to(device)
 
 
+def start_read(x: Tensor) -> Callable[[], Tensor]:
+    """Start to copy a small tensor to host memory without synchronizing the device.
+
+    Args:
+        x (Tensor): The tensor. It must not be modified before the copy is complete.
+
+    Returns:
+        Callable: A function that waits until the device has computed and copied the tensor, but not
+        for later work of the device, and returns the copy.
+    """
+    copy = x.to('cpu', non_blocking=True)
+    if x.device.type != 'cuda':
+        return lambda: copy
+    copied = torch.cuda.Event()
+    copied.record()
+    return partial(_synchronized, copied, copy)
+
+
+def _synchronized(copied: torch.cuda.Event, copy: Tensor) -> Tensor:
+    copied.synchronize()
+    return copy
+
+
 def start_gather(x: Tensor) -> Callable[[], Tensor]:
     """Start an asynchronous all-gather of a tensor along its first dimension.
 

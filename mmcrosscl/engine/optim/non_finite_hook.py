@@ -1,7 +1,10 @@
 """Hook that counts NaN/Inf steps, restores batch-norm statistics, and stops at a limit."""
 
 import json
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 import torch
 from mmengine.dist import all_reduce
@@ -16,8 +19,20 @@ from mmcrosscl.checkpoints import write_checkpoint
 from mmcrosscl.engine.hooks.step_seed_hook import step_seed
 from mmcrosscl.engine.unwrap import unwrap_model
 from mmcrosscl.errors import NonFiniteError
+from mmcrosscl.models.communication import start_read
 from mmcrosscl.registry import HOOKS
 from mmcrosscl.structures import ViewPairSample
+
+from .running_statistics import RunningStatistics
+
+
+class _Update(NamedTuple):
+    """An update of the weights: iteration and epoch, batch, and whether it was skipped."""
+
+    meta: dict
+    batch: dict | None
+    skipped: Callable[[], bool | Tensor]
+    may_stop: bool
 
 
 @HOOKS.register_module()
@@ -28,6 +43,10 @@ class NonFiniteHook(Hook):
     a NaN/Inf loss or gradient. This hook then restores the running statistics of batch norm, and
     the queue rejects NaN/Inf keys. A skipped update therefore changes no trained weight, and no
     checkpoint contains NaN/Inf. With other optimizer wrappers, the hook has no effect.
+
+    The hook does not wait for the GPU in each iteration: it reads whether an update was skipped one
+    update later. The update that reaches the limit is read immediately, so training stops in the
+    same iteration.
 
     At the limit, each rank writes the batch of the first of these consecutive updates to the work
     dir: ``non_finite_iter_<n>_rank_<r>.pth`` for `mmcrosscl replay`, and a ``.json`` file with
@@ -52,25 +71,20 @@ class NonFiniteHook(Hook):
         self._handle: RemovableHandle | None = None
         self._between_updates = True
         self._first: tuple[dict, dict | None] | None = None
+        self._unread: deque[_Update] = deque()
 
     def before_train(self, runner: Runner) -> None:
-        model = unwrap_model(runner.model)
-        # normalization layers with running statistics, of any class
-        norms = [m for m in model.modules() if isinstance(getattr(m, 'running_mean', None), Tensor)]
-        self._statistics: list[Tensor] = [b for norm in norms for b in norm.buffers(recurse=False)]
-        self._before = [buffer.clone() for buffer in self._statistics]
+        self._statistics = RunningStatistics(unwrap_model(runner.model))
         if isinstance(runner.optim_wrapper, AmpOptimWrapper):
             optimizer = runner.optim_wrapper.optimizer
             self._handle = optimizer.register_step_post_hook(self._on_step)
 
-    @torch.no_grad()
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        if self._statistics and self._between_updates:
-            torch._foreach_copy_(self._before, self._statistics)
+        if self._between_updates:
+            self._statistics.keep()
 
-    @torch.no_grad()
     def after_train_iter(
         self,
         runner: Runner,
@@ -83,38 +97,22 @@ class NonFiniteHook(Hook):
         if not self._between_updates:
             return
         skipped, may_stop = self._judge(runner.optim_wrapper, outputs or {})
-        if not skipped:
-            self.in_a_row, self._first = 0, None
+        self._statistics.restore(skipped)
+        meta = dict(iter=runner.iter, epoch=runner.epoch)
+        if isinstance(skipped, bool):
+            self._count(runner, _Update(meta, data_batch, lambda: skipped, may_stop))
             return
-        if self._statistics:
-            torch._foreach_copy_(self._statistics, self._before)
-        self.total += 1
-        self.in_a_row += 1
-        if self._first is None:
-            self._first = dict(iter=runner.iter, epoch=runner.epoch), data_batch
-        runner.logger.warning(
-            f'NaN/Inf loss or gradient in iteration {runner.iter + 1}: the update is skipped '
-            f'({self.in_a_row} consecutive, {self.total} in total).'
-        )
-        if may_stop and self.in_a_row >= self.limit:
-            meta, batch = self._first
-            samples = list(batch.get('data_samples') or []) if isinstance(batch, dict) else []
-            if (
-                batch is not None
-                and samples
-                and all(isinstance(sample, ViewPairSample) for sample in samples)
-            ):
-                path = self._write(runner, meta, batch['inputs'], samples)
-                hint = f'inspect the first of them with: mmcrosscl replay CONFIG {path}'
-            else:
-                images = [str(sample.get('img_path')) for sample in samples if 'img_path' in sample]
-                hint = f'the first batch contains {", ".join(images) or "no image paths"}'
-            raise NonFiniteError(
-                f'losses or gradients were NaN/Inf in {self.in_a_row} consecutive steps; {hint}; '
-                'fix the cause and rerun with --resume'
-            )
+        self._unread.append(_Update(meta, data_batch, start_read(skipped), may_stop))
+        # The GPU is not idle if the host waits for the update before the last one. Only an update
+        # that can reach the limit is read immediately.
+        while len(self._unread) > 1 or (self._unread and self.in_a_row + 1 >= self.limit):
+            self._count(runner, self._unread.popleft())
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        self._count_unread(runner)
 
     def after_train(self, runner: Runner) -> None:
+        self._count_unread(runner)
         self.restore_process_state(runner)
         if self.total:
             runner.logger.warning(f'{self.total} updates were skipped in total because of NaN/Inf.')
@@ -129,10 +127,11 @@ class NonFiniteHook(Hook):
         # optimizer, which reads `found_inf`.
         self._stepped = not getattr(optimizer, 'found_inf', False)
 
-    def _judge(self, wrapper: OptimWrapper, outputs: dict) -> tuple[bool, bool]:
+    def _judge(self, wrapper: OptimWrapper, outputs: dict) -> tuple[bool | Tensor, bool]:
         """Return whether the update was skipped, and whether training may stop because of it."""
         if not isinstance(wrapper, AmpOptimWrapper):
-            return getattr(wrapper, 'skipped', False), True
+            skipped = getattr(wrapper, 'skipped', None)
+            return False if skipped is None else skipped, True
         skipped, self._stepped = not self._stepped, False
         if not skipped:
             return False, False
@@ -142,6 +141,42 @@ class NonFiniteHook(Hook):
         # MMEngine has no public attribute that tells a static scale from a dynamic one
         static = wrapper._scale_update_param is not None
         return True, static or not finite or wrapper.loss_scaler.get_scale() <= 1
+
+    def _count_unread(self, runner: Runner) -> None:
+        while self._unread:
+            self._count(runner, self._unread.popleft())
+
+    def _count(self, runner: Runner, update: '_Update') -> None:
+        if not update.skipped():
+            self.in_a_row, self._first = 0, None
+            return
+        self.total += 1
+        self.in_a_row += 1
+        if self._first is None:
+            self._first = update.meta, update.batch
+        runner.logger.warning(
+            f'NaN/Inf loss or gradient in iteration {update.meta["iter"] + 1}: the update is '
+            f'skipped ({self.in_a_row} consecutive, {self.total} in total).'
+        )
+        if update.may_stop and self.in_a_row >= self.limit:
+            self._stop(runner, *self._first)
+
+    def _stop(self, runner: Runner, meta: dict, batch: dict | None) -> NoReturn:
+        samples = list(batch.get('data_samples') or []) if isinstance(batch, dict) else []
+        if (
+            batch is not None
+            and samples
+            and all(isinstance(sample, ViewPairSample) for sample in samples)
+        ):
+            path = self._write(runner, meta, batch['inputs'], samples)
+            hint = f'inspect the first of them with: mmcrosscl replay CONFIG {path}'
+        else:
+            images = [str(sample.get('img_path')) for sample in samples if 'img_path' in sample]
+            hint = f'the first batch contains {", ".join(images) or "no image paths"}'
+        raise NonFiniteError(
+            f'losses or gradients were NaN/Inf in {self.in_a_row} consecutive steps; {hint}; '
+            'fix the cause and rerun with --resume'
+        )
 
     def _write(
         self, runner: Runner, meta: dict, inputs: object, batch: list[ViewPairSample]

@@ -158,7 +158,7 @@ def test_the_error_names_the_images_of_a_detectors_batch(batch, contents):
     hook = NonFiniteHook(limit=2)
     runner = SimpleNamespace(
         model=nn.BatchNorm2d(1),
-        optim_wrapper=SimpleNamespace(skipped=True, should_update=lambda: True),
+        optim_wrapper=SimpleNamespace(skipped=torch.tensor(True), should_update=lambda: True),
         logger=logging.getLogger('test'), iter=7, epoch=1,
     )  # fmt: skip
     hook.before_train(runner)
@@ -247,6 +247,47 @@ def test_a_fused_update_does_not_synchronize_with_the_gpu():
     finally:
         torch.cuda.set_sync_debug_mode('default')
     assert wrapper.skipped and torch.equal(layer.weight, before)
+
+
+@pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=pytest.mark.gpu)])
+def test_a_skipped_update_is_counted_one_update_later_except_the_last_one(device):
+    layers = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).to(device)
+    on_gpu = device == 'cuda'
+    optimizer = torch.optim.SGD(layers.parameters(), lr=0.1, momentum=0.9, fused=on_gpu or None)
+    wrapper = FiniteOptimWrapper(optimizer=optimizer)
+    runner = SimpleNamespace(
+        model=layers, optim_wrapper=wrapper, logger=logging.getLogger('test'), iter=7, epoch=1
+    )
+    hook = NonFiniteHook(limit=3)
+    hook.before_train(runner)
+    inputs = torch.randn(4, 2, device=device)
+    # the factors of updates, and the number of skipped updates that are known after them
+    updates = [(1, 0), (torch.nan, 0), (1, 1), (torch.nan, 1), (torch.nan, 2)]
+
+    def update(factor):
+        hook.before_train_iter(runner, 0)
+        wrapper.update_params(layers(inputs * factor).square().sum())
+        hook.after_train_iter(runner, 0, dict(inputs=[], data_samples=[]))
+
+    update(1)
+    states = []
+    if on_gpu:
+        torch.cuda.set_sync_debug_mode('error')
+    try:
+        for factor, known in updates:
+            states.append([buffer.clone() for buffer in layers.buffers()])
+            update(factor)
+            assert hook.total == known
+    finally:
+        if on_gpu:
+            torch.cuda.set_sync_debug_mode('default')
+    with pytest.raises(NonFiniteError, match='3 consecutive steps'):
+        update(torch.nan)
+    assert hook.total == 4
+    states.append(list(layers.buffers()))
+    for (factor, _), before, after in zip(updates, states, states[1:]):
+        same = [torch.equal(old, new) for old, new in zip(before, after)]
+        assert same == [factor != 1] * 3
 
 
 def test_the_queue_rejects_nan_inf_keys():

@@ -1,0 +1,49 @@
+"""Running statistics of normalization layers, which a skipped update must not change."""
+
+import torch
+from torch import Tensor, nn
+
+
+class RunningStatistics:
+    """Keeps the running statistics of a model's normalization layers, and restores them.
+
+    Args:
+        model (nn.Module): Model with normalization layers of any class. Their tensors must not be
+            replaced later.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        groups: dict[tuple, list[Tensor]] = {}
+        for module in model.modules():
+            if isinstance(getattr(module, 'running_mean', None), Tensor):
+                for buffer in module.buffers(recurse=False):
+                    groups.setdefault((buffer.device, buffer.dtype), []).append(buffer)
+        self._groups = list(groups.values())
+        self.keep()
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        """Copy the statistics, for :meth:`restore`."""
+        self._kept = self._flat()
+
+    @torch.no_grad()
+    def restore(self, chosen: bool | Tensor) -> None:
+        """Set the statistics to the last copy if ``chosen`` is true.
+
+        Args:
+            chosen (bool | Tensor): Whether the statistics are restored. The host does not wait for
+                a scalar on the device.
+        """
+        if chosen is False:
+            return
+        kept = self._kept
+        if isinstance(chosen, Tensor):
+            pairs = zip(kept, self._flat())
+            kept = [torch.where(chosen.to(old.device), old, new) for old, new in pairs]
+        for buffers, flat in zip(self._groups, kept):
+            parts = flat.split([buffer.numel() for buffer in buffers])
+            torch._foreach_copy_(buffers, [x.view_as(y) for x, y in zip(parts, buffers)])
+
+    def _flat(self) -> list[Tensor]:
+        # one tensor per device and type, because a kernel per statistic would take milliseconds
+        return [torch.cat([buffer.flatten() for buffer in group]) for group in self._groups]
