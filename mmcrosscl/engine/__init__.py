@@ -15,6 +15,7 @@ from .optim import BFloat16OptimWrapper, FiniteOptimWrapper, NonFiniteHook, repl
 from .options import merge_options
 from .runner import (
     DEFAULT_HOOKS,
+    DeferredMessageHub,
     PreemptionHook,
     ProgressHook,
     ResumableEpochLoop,
@@ -29,6 +30,7 @@ from .runner import (
 __all__ = [
     'DEFAULT_HOOKS',
     'BFloat16OptimWrapper',
+    'DeferredMessageHub',
     'FiniteOptimWrapper',
     'MultiScaleHook',
     'NonFiniteHook',

@@ -300,6 +300,7 @@ def _assert_same(left, right, name: str) -> None:
         for index, pair in enumerate(zip(left, right)):
             _assert_same(*pair, f'{name}.{index}')
     elif hasattr(left, 'tolist'):
-        assert left.tolist() == right.tolist(), name
+        # as text, because NaN differs from itself
+        assert repr(left.tolist()) == repr(right.tolist()), name
     else:
         assert left == right, name

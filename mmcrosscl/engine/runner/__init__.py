@@ -2,6 +2,7 @@
 
 from .checkpoint_hook import SafeCheckpointHook
 from .defaults import DEFAULT_HOOKS
+from .deferred_message_hub import DeferredMessageHub
 from .loops import ResumableEpochLoop, ResumableIterLoop
 from .preemption_hook import PreemptionHook
 from .progress_hook import ProgressHook
@@ -12,6 +13,7 @@ from .training_log_hook import TrainingLogHook
 
 __all__ = [
     'DEFAULT_HOOKS',
+    'DeferredMessageHub',
     'PreemptionHook',
     'ProgressHook',
     'ResumableEpochLoop',

@@ -1,5 +1,6 @@
 """Summary and progress of a run on the screen."""
 
+import time
 from datetime import timedelta
 
 import torch
@@ -24,14 +25,18 @@ from .training_log_hook import (
 )
 from .unknown_categories import unknown_categories
 
+# seconds between two updates of the losses on a terminal, because reading them waits for the GPU
+NEXT_STATE = 10
+
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
     """Log a summary of the run, and show the progress of training and evaluation.
 
     On a terminal, a progress bar shows the remaining time, the losses, the images per second and
-    the share of the time that training waits for data. If the output is not a terminal, a line of
-    text shows the same at the interval of ``LoggerHook``.
+    the share of the time that training waits for data. They are updated every 10 seconds and at the
+    interval of ``LoggerHook``. If the output is not a terminal, a line of text shows the same at
+    this interval.
     """
 
     # after IterTimerHook, which measures the time
@@ -40,6 +45,7 @@ class ProgressHook(Hook):
     def __init__(self) -> None:
         self._bar: ProgressBar | None = None
         self._evaluation: ProgressBar | None = None
+        self._state_due = 0.0
 
     def before_train(self, runner: Runner) -> None:
         runner.logger.info('\n'.join(['Training starts.', *summary(runner)]))
@@ -59,10 +65,15 @@ class ProgressHook(Hook):
         epoch = ''
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             epoch = f'epoch {runner.epoch + 1}/{runner.max_epochs}'
+        logged = is_logged(self, runner, batch_idx)
         if self._bar.on_terminal:
-            if self._bar.due:
-                self._bar.update(done, epoch or None, ' · '.join(state(runner)))
-        elif is_logged(self, runner, batch_idx):
+            details = None
+            if logged or time.monotonic() >= self._state_due:
+                details = ' · '.join(state(runner))
+                self._state_due = time.monotonic() + NEXT_STATE
+            if details is not None or self._bar.due:
+                self._bar.update(done, epoch or None, details)
+        elif logged:
             now = [f'iteration {done:,}/{runner.max_iters:,}', *state(runner)]
             write_line(' · '.join([epoch, *now] if epoch else now))
 

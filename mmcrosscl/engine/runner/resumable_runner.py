@@ -12,7 +12,7 @@ from urllib.error import URLError
 import torch
 from mmengine.dist import all_reduce, broadcast_object_list, is_main_process, master_only
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, Runner
 from mmengine.visualization import Visualizer
@@ -30,6 +30,7 @@ from mmcrosscl.registry import HOOKS, RUNNERS, component_class
 from .checkpoint_files import RunMarker, checkpoint_place, list_checkpoints, newest_intact
 from .data_loading import ADVICE, keep_alive_on_signals, restore_death_reports
 from .defaults import DEFAULT_HOOKS
+from .deferred_message_hub import DeferredMessageHub
 from .devices import check_device, check_launcher, join_gloo, prepare_network
 from .initial_weights import check_initial_weights, checkpoints_of, not_downloaded
 from .loops import resumable
@@ -54,6 +55,7 @@ class ResumableRunner(Runner):
     - ``default_hooks`` are merged with :data:`DEFAULT_HOOKS`. :class:`SafeCheckpointHook`,
       :class:`ResumableEpochLoop` and :class:`ResumableIterLoop` replace MMEngine's
       ``CheckpointHook`` and training loops.
+    - Training scalars stay on the device until they are used; see :class:`DeferredMessageHub`.
     - Without a GPU, several processes communicate with gloo.
 
     The runner changes how the process loads checkpoints and handles signals. It restores the
@@ -115,6 +117,12 @@ class ResumableRunner(Runner):
         logger = super().build_logger(*args, **kwargs)
         show_on_screen(logger)
         return logger
+
+    def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
+        """Build a :class:`DeferredMessageHub`, which waits for the device only when it is read."""
+        return DeferredMessageHub.get_instance(
+            **{'name': self.experiment_name, **(message_hub or {})}
+        )
 
     def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
         """Build the visualizer with a unique name, so that runs in one process do not share it."""

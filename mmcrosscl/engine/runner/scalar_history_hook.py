@@ -6,6 +6,8 @@ from mmengine.runner import Runner
 
 from mmcrosscl.registry import HOOKS
 
+from .deferred_message_hub import DeferredMessageHub
+
 
 @HOOKS.register_module()
 class ScalarHistoryHook(Hook):
@@ -35,7 +37,9 @@ class ScalarHistoryHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
     ) -> None:
-        scalars = runner.message_hub.log_scalars
+        hub = runner.message_hub
+        # the limit also applies to the values that are still on the device
+        scalars = hub.read_scalars if isinstance(hub, DeferredMessageHub) else hub.log_scalars
         for name, history in scalars.items():
             stage, _, source = name.partition('/')
             limit = self._limits.get(source, runner.log_processor.window_size)

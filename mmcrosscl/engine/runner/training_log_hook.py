@@ -15,7 +15,8 @@ class TrainingLogHook(Hook):
     """Adds scalars to the training log, at the interval of ``LoggerHook``.
 
     - images_per_second: images of all processes, over the window of the log processor.
-    - data_wait: share of the time that training waits for data, from 0 to 1, over the same window.
+    - data_wait: share of the time that the host waits for data, from 0 to 1, over the same window.
+      Meanwhile, the GPU may still compute the previous iteration.
     - memory: peak memory of the main process in MB, without a GPU. With a GPU, MMEngine logs the
       peak memory of the GPU under this name.
     - gradient_norm: mean of the norm of all gradients since the last log, with an optimizer wrapper
@@ -48,13 +49,15 @@ class TrainingLogHook(Hook):
             self._norms.clear()
             self._paired = self._windows = 0
 
-    def _scalars(self, runner: Runner) -> dict[str, float]:
-        scalars = dict(images_per_second=images_per_second(runner), data_wait=data_wait(runner))
+    def _scalars(self, runner: Runner) -> dict[str, float | Tensor]:
+        scalars: dict[str, float | Tensor] = dict(
+            images_per_second=images_per_second(runner), data_wait=data_wait(runner)
+        )
         if not torch.cuda.is_available():
             # Linux reports KiB
             scalars['memory'] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         if self._norms:
-            scalars['gradient_norm'] = float(torch.stack(self._norms).mean())
+            scalars['gradient_norm'] = torch.stack(self._norms).mean()
         if self._windows:
             scalars['paired_share'] = self._paired / self._windows
         return scalars

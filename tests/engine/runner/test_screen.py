@@ -12,7 +12,8 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger, print_log
 from mmengine.registry import HOOKS
 
-from mmcrosscl.engine import build_runner
+from mmcrosscl.engine import ProgressHook, build_runner
+from mmcrosscl.engine.runner import progress_hook
 from mmcrosscl.engine.runner.progress_hook import describe_start
 from mmcrosscl.engine.runner.screen import ScreenHandler, show_on_screen
 from tests.engine.runs import log_of, tiny_run
@@ -149,6 +150,23 @@ def test_a_source_of_weights_is_named(tmp_path, capsys):
 )
 def test_weights_are_called_random_only_if_that_is_certain(cfg, start):
     assert describe_start(SimpleNamespace(iter=0, cfg=Config(cfg))) == start
+
+
+def test_a_terminal_shows_new_losses_every_ten_seconds_and_with_each_log(monkeypatch):
+    """Reading the losses waits for the GPU."""
+    monkeypatch.setattr(progress_hook, 'state', lambda runner: ['losses'])
+    monkeypatch.setattr(progress_hook, 'is_logged', lambda hook, runner, batch_idx: batch_idx == 5)
+    shown = []
+    hook = ProgressHook()
+    hook._bar = SimpleNamespace(
+        on_terminal=True, due=True, update=lambda done, epoch, details: shown.append(details)
+    )
+    for number in range(10):
+        # 4 seconds per iteration
+        monkeypatch.setattr(progress_hook.time, 'monotonic', lambda now=100 + 4 * number: now)
+        hook.after_train_iter(SimpleNamespace(iter=number, train_loop=None), number)
+    assert [row for row, details in enumerate(shown) if details == 'losses'] == [0, 3, 5, 8]
+    assert len(shown) == 10
 
 
 @pytest.mark.slow(20)
