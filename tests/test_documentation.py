@@ -132,6 +132,17 @@ def test_the_config_of_getting_started_trains_a_detector(tmp_path):
     assert len(runner.val_dataloader.dataset) == 2
 
 
+def test_the_example_of_a_backbone_trains(tmp_path):
+    (block,) = blocks('docs/configs.md', '## Another backbone')
+    path = tmp_path / 'mine.py'
+    path.write_text(block.replace('./', f'{Path.cwd()}/configs/crosscl/'))
+    cfg = load_config(path)
+    cfg.model.queue.length = 8
+    assert cfg.find_unused_parameters
+    losses = MODELS.build(cfg.model).loss(*make_batch(96, 2))
+    assert all(torch.isfinite(value) for value in losses.values())
+
+
 def test_the_settings_of_the_evidence_change_a_pre_training_config():
     cfg = Config.fromfile('configs/crosscl/r50_8xb32_folder.py')
     cfg.merge_from_dict(Config.fromfile('docs/evidence/short.py').to_dict())

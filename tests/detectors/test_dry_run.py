@@ -37,6 +37,15 @@ def test_a_detector_without_a_neck_gets_an_fpn_that_does_not_count():
     assert found.reached == found.parameters and found.unreached == ()
 
 
+def test_a_layer_of_a_backbone_that_is_for_classification_is_not_reached():
+    backbone = dict(type='mmpretrain.MobileNetV2', out_indices=(1, 2, 4, 6))
+    neck = dict(type='FPN', in_channels=[24, 32, 96, 320], out_channels=8, num_outs=3)
+    found = run(backbone, neck=neck | dict(start_level=1))
+    assert found.stage_strides == (4, 8, 16, 32) and found.batch_norm
+    parts = {name.partition('.conv.')[0].partition('.bn.')[0] for name in found.unreached}
+    assert parts == {'backbone.conv2', 'neck.fpn_convs.2'}
+
+
 def test_layers_that_do_not_support_channels_last_are_found():
     convolution = dict(type='ConvAWS')
     found = run(dict(type='DetectoRS_ResNet', depth=50, base_channels=16, conv_cfg=convolution))

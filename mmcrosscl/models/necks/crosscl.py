@@ -126,9 +126,13 @@ class CrossCLNeck(BaseModule):
 
     def _check(self, stages: Sequence[Tensor]) -> None:
         shapes = [tuple(x.shape) for x in stages]
+        if any(len(shape) != 4 for shape in shapes):
+            raise InputError(
+                f'the backbone returned shapes {shapes}, which are not maps (N, C, H, W); set the '
+                "backbone's option for maps, such as gap_before_final_norm=False of ConvNeXt"
+            )
         if len(shapes) != len(self.in_channels) or any(
-            len(shape) != 4 or shape[1] != channels
-            for shape, channels in zip(shapes, self.in_channels)
+            shape[1] != channels for shape, channels in zip(shapes, self.in_channels)
         ):
             raise InputError(
                 f'the neck expected stages with {self.in_channels} channels, but got shapes '
@@ -136,6 +140,13 @@ class CrossCLNeck(BaseModule):
                 'in_channels to the same stages'
             )
         for shallow, deep in zip(shapes, shapes[1:]):
+            # backbones round half of an odd number up or down
+            if any(abs(2 * half - side) > 1 for side, half in zip(shallow[2:], deep[2:])):
+                raise InputError(
+                    f'consecutive stages have {shallow[2:]} and {deep[2:]} cells, but the stride '
+                    "must double from stage to stage; set the backbone's out_indices and the "
+                    "neck's in_channels to such stages"
+                )
             if shallow[2:] != (2 * deep[2], 2 * deep[3]):
                 multiple = math.lcm(*self.stage_strides, *self.strides.values())
                 raise InputError(

@@ -125,22 +125,29 @@ def test_invalid_settings_raise_an_error(settings, message):
         CrossCLNeck(**settings)
 
 
-@pytest.mark.parametrize(
-    'maps',
-    [
-        stages()[:2],
-        stages((8, 16, 33)),
-        [*stages()[:2], torch.randn(2, 32)],
-    ],
-)
+@pytest.mark.parametrize('maps', [stages()[:2], stages((8, 16, 33))])
 def test_unexpected_stages_raise_an_error(maps):
     neck = CrossCLNeck((8, 16, 32), out_channels=12)
     with pytest.raises(InputError, match='the neck expected stages with .* but got shapes'):
         neck(maps)
 
 
-def test_a_size_that_is_not_a_multiple_of_every_stride_raises_an_error():
-    maps = [torch.randn(1, c, s, s) for c, s in ((8, 30), (16, 15), (32, 8))]
+def test_vectors_raise_an_error():
+    # a ConvNeXt of MMPretrain returns the means of its maps by default
+    with pytest.raises(InputError, match=r'which are not maps .* gap_before_final_norm=False'):
+        CrossCLNeck((8, 16, 32))([*stages()[:2], torch.randn(2, 32)])
+
+
+@pytest.mark.parametrize('sides', [(8, 8, 4), (16, 8, 2)])
+def test_stages_whose_strides_do_not_double_raise_an_error(sides):
+    maps = [torch.randn(1, channels, s, s) for channels, s in zip((8, 16, 32), sides)]
+    with pytest.raises(InputError, match='the stride must double from stage to stage; set'):
+        CrossCLNeck((8, 16, 32))(maps)
+
+
+@pytest.mark.parametrize('rounded', [7, 8])
+def test_a_size_that_is_not_a_multiple_of_every_stride_raises_an_error(rounded):
+    maps = [torch.randn(1, c, s, s) for c, s in ((8, 30), (16, 15), (32, rounded))]
     with pytest.raises(InputError, match='use a multiple of 32$'):
         CrossCLNeck((8, 16, 32), out_channels=12)(maps)
     with pytest.raises(InputError, match='use a multiple of 64$'):
