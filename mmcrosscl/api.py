@@ -31,6 +31,7 @@ from mmcrosscl.detectors import (
     initial_checkpoints,
     report,
     seconds_per_iteration,
+    used_levels,
 )
 from mmcrosscl.engine import build_runner, load_config, merge_changes, read_config
 from mmcrosscl.engine.runner.initial_weights import check_initial_weights
@@ -139,6 +140,10 @@ def pretrain(
         draft.write_text(text)
         cfg = load_config(draft, **settings)
         seconds = seconds_per_iteration(cfg, dataset)
+    # --terms and --changes may train other layers than those of the chosen levels
+    trained = used_levels(cfg.model, features, ['query'])
+    if set(trained.values()) != set(features.levels.values()):
+        features = dry_run(parts, features.view_size, trained)
     # the training processes may use the same GPU
     torch.cuda.empty_cache()
     _print(describe(parts, features, cfg, images, gpus or 1, seconds))

@@ -12,6 +12,7 @@ import mmcrosscl
 from mmcrosscl import api
 from mmcrosscl.checkpoints import read_checkpoint
 from mmcrosscl.datasets.demo import write_demo_objects
+from mmcrosscl.detectors import dry_run
 from mmcrosscl.engine import build_runner, load_config
 from mmcrosscl.errors import InputError, Preempted, RunError
 from tests.ports import free_port
@@ -199,15 +200,19 @@ def test_pre_training_starts_from_the_weights_of_a_detector(photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('terms', 'expected'),
+    ('terms', 'expected', 'levels', 'share'),
     [
-        ('global', ['global']),
-        ('within', ['global', 'p4_p4', 'p3_p3']),
-        ('crosscl', ['global', 'p4_p4', 'p3_p3', 'p4_p3', 'p3_p4']),
+        ('global', ['global'], 'none, the global term only', 85),
+        ('within', ['global', 'p4_p4', 'p3_p3'], 'P4 .* and P3 .*', 96),
+        ('crosscl', ['global', 'p4_p4', 'p3_p3', 'p4_p3', 'p3_p4'], 'P4 .* and P3 .*', 96),
     ],
 )
 @pytest.mark.slow(10)
-def test_the_ablations_train_their_terms(photos, tmp_path, terms, expected):
+def test_the_ablations_train_their_terms(
+    photos, tmp_path, capsys, monkeypatch, terms, expected, levels, share
+):
+    runs = []
+    monkeypatch.setattr(api, 'dry_run', lambda *args: runs.append(args) or dry_run(*args))
     mmcrosscl.pretrain(FASTER_RCNN, photos, tmp_path, terms=terms, **SHORT)
     cfg = Config.fromfile(tmp_path / 'pretrain_faster-rcnn_r18_demo.py')
     names = [
@@ -215,21 +220,33 @@ def test_the_ablations_train_their_terms(photos, tmp_path, terms, expected):
         for term in cfg.model.head.terms
     ]
     assert names == expected
+    out = capsys.readouterr().out
+    assert re.search(f'^  levels +{levels}$', out, re.MULTILINE)
+    assert re.search(f'^ +{share} %  trained', out, re.MULTILINE)
+    # a second one only if other layers are trained than with the chosen levels
+    assert len(runs) == (2 if terms == 'global' else 1)
 
 
 @pytest.mark.slow(10)
-def test_a_config_file_changes_the_generated_config(photos, tmp_path):
-    changes = tmp_path / 'three_levels.py'
-    changes.write_text(
-        'model = dict(neck=dict(levels=dict(p5=32)), head=dict(terms=[\n'
-        "    dict(query='global', key='global', negatives='queue'),\n"
-        "    dict(query='p5', key='p3', negatives='own_rank'),\n"
-        ']))\n'
+def test_the_example_of_changes_trains_three_levels(photos, tmp_path, capsys):
+    changes = tmp_path / 'p5.py'
+    (example,) = re.findall(
+        r'```python\n(model = dict\(\n    neck.*?)```',
+        Path('docs/detectors.md').read_text(),
+        re.DOTALL,
     )
+    changes.write_text(example)
     mmcrosscl.pretrain(FASTER_RCNN, photos, tmp_path / 'out', changes=changes, **SHORT)
     cfg = Config.fromfile(tmp_path / 'out/pretrain_faster-rcnn_r18_demo.py')
     assert cfg.model.neck.levels == dict(p4=16, p3=8, p5=32)
-    assert [term.query for term in cfg.model.head.terms] == ['global', 'p5']
+    assert [(term.query, term.key) for term in cfg.model.head.terms[-2:]] == [
+        ('p5', 'p4'), ('p4', 'p5'),
+    ]  # fmt: skip
+    out = capsys.readouterr().out
+    levels = [f'P{i} (stride {2**i}, 256 channels)' for i in (5, 4, 3)]
+    assert f'  levels     {levels[0]}, {levels[1]} and {levels[2]}\n' in out
+    # without P5, no term reaches the convolution of its map
+    assert re.search('^ +100 %  trained', out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

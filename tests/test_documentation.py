@@ -132,15 +132,32 @@ def test_the_config_of_getting_started_trains_a_detector(tmp_path):
     assert len(runner.val_dataloader.dataset) == 2
 
 
-def test_the_example_of_a_backbone_trains(tmp_path):
-    (block,) = blocks('docs/configs.md', '## Another backbone')
-    path = tmp_path / 'mine.py'
+def losses_of_example(block, folder):
+    """Return the losses of a config that inherits from the published one."""
+    path = folder / 'mine.py'
     path.write_text(block.replace('./', f'{Path.cwd()}/configs/crosscl/'))
     cfg = load_config(path)
     cfg.model.queue.length = 8
+    return MODELS.build(cfg.model).loss(*make_batch(96, 2)), cfg
+
+
+def test_the_example_of_a_backbone_trains(tmp_path):
+    (block,) = blocks('docs/configs.md', '## Another backbone')
+    losses, cfg = losses_of_example(block, tmp_path)
     assert cfg.find_unused_parameters
-    losses = MODELS.build(cfg.model).loss(*make_batch(96, 2))
     assert all(torch.isfinite(value) for value in losses.values())
+
+
+def test_the_examples_of_terms_train(tmp_path):
+    within, across = blocks('docs/configs.md')[:2]
+    small = "\nmodel['backbone'] = dict(depth=18)\nmodel.setdefault('neck', {})['in_channels'] = "
+    names = []
+    for block in (within, across):
+        losses, _ = losses_of_example(f'{block}{small}[128, 256, 512]\n', tmp_path)
+        assert all(torch.isfinite(value) for value in losses.values())
+        names.append({name for name in losses if name.startswith('loss')})
+    assert names[0] == {'loss_global', 'loss_p4_p4', 'loss_p3_p3'}
+    assert names[1] == names[0] | {'loss_p4_p3', 'loss_p3_p4', 'loss_p5_p4', 'loss_p4_p5'}
 
 
 def test_the_settings_of_the_evidence_change_a_pre_training_config():

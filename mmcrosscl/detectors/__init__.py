@@ -14,7 +14,7 @@ from .detector import (
 from .dry_run import Features, dry_run
 from .levels import TERMS, choose_levels, choose_terms
 from .pretraining import Schedule, config_text, default_iterations
-from .report import describe, report
+from .report import describe, report, used_levels
 from .timing import seconds_per_iteration
 from .view_size import choose_view_size
 
@@ -37,4 +37,5 @@ __all__ = [
     'loads_weights',
     'report',
     'seconds_per_iteration',
+    'used_levels',
 ]

@@ -1,7 +1,7 @@
 """Channels, strides and gradients of a detector's backbone and neck, found by running them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -35,7 +35,7 @@ class Features:
         stage_strides: Stride of each backbone stage in pixels; 0 if it is not a power of two.
         map_channels: Number of channels of each map that the neck returns.
         map_strides: Stride of each map in pixels; 0 if it is not a power of two.
-        levels: Name and stride of each level to contrast.
+        levels: Name and stride of each level whose maps are trained.
         batch_norm: Whether the backbone has batch-norm layers.
         channels_last: Whether backbone and neck compute the same in channels-last memory. Some ops
             of mmcv do not.
@@ -59,21 +59,28 @@ class Features:
 
     @property
     def level_channels(self) -> dict[str, int]:
-        """Number of channels of each level to contrast."""
-        channels = dict(zip(self.map_strides[::-1], self.map_channels[::-1]))
-        return {level: channels[stride] for level, stride in self.levels.items()}
+        """Number of channels of each of the ``levels``."""
+        return {level: self.channels(stride) for level, stride in self.levels.items()}
+
+    def channels(self, stride: int) -> int:
+        """Return the number of channels of the first map with a stride."""
+        return self.map_channels[self.map_strides.index(stride)]
 
 
-def dry_run(detector: Detector, view_size: int = VIEW_SIZE) -> Features:
+def dry_run(
+    detector: Detector, view_size: int = VIEW_SIZE, levels: Mapping[str, int] | None = None
+) -> Features:
     """Build the backbone and the neck of a detector, and run them once, on the GPU if there is one.
 
     Args:
         detector (Detector): See :func:`find_detector`.
         view_size (int): Wanted side of the views in pixels. Defaults to 224.
+        levels (Mapping[str, int], optional): Name and stride of each level whose maps are trained;
+            empty for the global term alone. Defaults to the result of :func:`choose_levels`.
 
     Raises:
-        InputError: If a component is not registered, cannot be built or does not run, or if it does
-            not return feature maps.
+        InputError: If a component is not registered, cannot be built or does not run, if it does
+            not return feature maps, or if no map has the stride of a level.
     """
     with (
         DefaultScope.overwrite_default_scope(detector.scope),
@@ -82,11 +89,13 @@ def dry_run(detector: Detector, view_size: int = VIEW_SIZE) -> Features:
         *smaller, largest = SIZES
         for size in smaller:
             with suppress(InputError):
-                return _run(detector, size, view_size)
-        return _run(detector, largest, view_size)
+                return _run(detector, size, view_size, levels)
+        return _run(detector, largest, view_size, levels)
 
 
-def _run(detector: Detector, size: int, wanted: int) -> Features:
+def _run(
+    detector: Detector, size: int, wanted: int, given: Mapping[str, int] | None = None
+) -> Features:
     backbone = _build(detector, 'backbone', detector.backbone)
     # two images, because batch norm rejects a single value per channel
     images = torch.randn(2, 3, size, size, device=_device())
@@ -103,8 +112,13 @@ def _run(detector: Detector, size: int, wanted: int) -> Features:
     neck = _build(detector, 'neck', settings)
     maps = _maps(detector, 'neck', lambda: neck(stages))
     strides = tuple(_stride(x, size) for x in maps)
-    levels = choose_levels(strides)
-    if not levels:
+    levels = choose_levels(strides) if given is None else dict(given)
+    if missing := [level for level, stride in levels.items() if stride not in strides]:
+        raise InputError(
+            f'{detector.name}: no map of the neck has the stride of level {", ".join(missing)}; '
+            f'the strides are {", ".join(map(str, strides))}'
+        )
+    if not levels and given is None:
         raise InputError(
             f'{detector.name}: no map of the neck has a stride that is a power of two, so no level '
             'can be contrasted; use another neck'

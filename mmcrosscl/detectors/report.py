@@ -1,13 +1,44 @@
 """What the pre-training of a detector does, before and after it."""
 
 import shlex
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 from mmengine.config import Config
 
+from mmcrosscl.models import CrossCLHead, DetectorNeck
+from mmcrosscl.registry import MODELS, component_class
+
 from .detector import Detector
 from .dry_run import Features
+
+
+def used_levels(
+    model: Mapping, features: Features, sides: Sequence[str] = ('query', 'key')
+) -> dict[str, int]:
+    """Return the levels that the terms of a pre-training model use.
+
+    Args:
+        model (Mapping): ``model`` of a pre-training config.
+        features (Features): See :func:`dry_run`.
+        sides (Sequence[str]): Sides of a term that count. The maps of 'query' get a gradient, and
+            those of 'key' do not. Defaults to both.
+
+    Returns:
+        dict[str, int]: Name and stride of each level, the coarsest one first; ``features.levels``
+        if the model has another neck or head than :class:`DetectorNeck` and :class:`CrossCLHead`,
+        or maps that the dry run did not return.
+    """
+    for part, expected in dict(neck=DetectorNeck, head=CrossCLHead).items():
+        found = component_class(MODELS, model[part].get('type'))
+        if found is None or not issubclass(found, expected):
+            return features.levels
+    names = {term[side] for term in model['head']['terms'] for side in sides}
+    strides = {level: stride for level, stride in model['neck']['levels'].items() if level in names}
+    if not set(features.map_strides).issuperset(strides.values()):
+        return features.levels
+    return dict(sorted(strides.items(), key=lambda item: -item[1]))
 
 
 def describe(
@@ -24,15 +55,15 @@ def describe(
         seconds (float): Time of an iteration; see :func:`seconds_per_iteration`.
     """
     batch, iterations = cfg.train_dataloader.batch_size * processes, cfg.train_cfg.max_iters
-    epochs, channels = iterations * batch / images, features.level_channels
-    levels = (
-        f'{level.upper()} (stride {stride}, {channels[level]} channels)'
-        for level, stride in features.levels.items()
-    )
+    epochs, used = iterations * batch / images, used_levels(cfg.model, features)
+    *others, last = [
+        f'{level.upper()} (stride {stride}, {features.channels(stride)} channels)'
+        for level, stride in used.items()
+    ] or ['none, the global term only']
     length = f'{epochs:,.0f}' if epochs >= 10 else f'{epochs:.2g}'
     total = timedelta(seconds=round(seconds * iterations))
     rows = dict(
-        levels=' and '.join(levels),
+        levels=' and '.join([', '.join(others), last] if others else [last]),
         schedule=f'{iterations:,} iterations of {batch} images '
         f'({length} epochs of {images:,} images)',
         time=f'about {total}, at {seconds:.3g} s per iteration on this machine',
@@ -42,10 +73,10 @@ def describe(
     if detector.neck is None:
         notes.append('The detector has no neck, so pre-training uses an FPN, which is omitted from '
                      'the checkpoint of the detector.')  # fmt: skip
-    if len(set(channels.values())) > 1:
+    if cfg.model.neck.get('level_channels'):
         notes.append('The levels have different widths, so pre-training maps them to one width by '
                      '1×1 convolutions.')  # fmt: skip
-    if len(features.levels) == 1:
+    if len(cfg.model.neck.get('levels', features.levels)) == 1:
         notes.append('The detector has a single level, so no term contrasts two levels.')
     return [f'Pre-training of {detector.name}', *lines, *(f'  {note}' for note in notes)]
 

@@ -11,9 +11,9 @@ BACKBONE = dict(type='ResNet', depth=18, base_channels=16)
 WIDTHS = [16, 32, 64, 128]
 
 
-def run(backbone=BACKBONE, **model):
+def run(backbone=BACKBONE, levels=None, **model):
     cfg = Config(dict(model=dict(type='RetinaNet', backbone=backbone, **model)))
-    return dry_run(find_detector(cfg, 'x.py'))
+    return dry_run(find_detector(cfg, 'x.py'), levels=levels)
 
 
 def test_an_fpn():
@@ -29,6 +29,29 @@ def test_an_fpn():
     assert parts == {'neck.lateral_convs.0', 'neck.fpn_convs.0', 'neck.fpn_convs.3'}
     unreached = 2 * (8 * 8 * 9 + 8) + 16 * 8 + 8
     assert found.parameters - found.reached == unreached
+
+
+@pytest.mark.parametrize(
+    'levels, unreached',
+    [
+        (dict(p5=32, p4=16, p3=8), {'lateral_convs.0', 'fpn_convs.0'}),
+        (dict(p5=32), {'lateral_convs.0', 'lateral_convs.1', 'lateral_convs.2', 'fpn_convs.0',
+                       'fpn_convs.1', 'fpn_convs.2'}),
+        ({}, {f'{name}_convs.{i}' for name in ('lateral', 'fpn') for i in range(4)}),
+    ],
+)  # fmt: skip
+def test_given_levels(levels, unreached):
+    neck = dict(type='FPN', in_channels=WIDTHS, out_channels=8, num_outs=5)
+    found = run(neck=neck, levels=levels)
+    assert found.levels == levels and found.level_channels == dict.fromkeys(levels, 8)
+    parts = {name.rpartition('.conv')[0] for name in found.unreached}
+    assert parts == {f'neck.{name}' for name in unreached}
+
+
+def test_a_given_level_without_a_map_raises_an_error():
+    neck = dict(type='FPN', in_channels=WIDTHS, out_channels=8, num_outs=4)
+    with pytest.raises(InputError, match='stride of level p6; the strides are 4, 8, 16, 32'):
+        run(neck=neck, levels=dict(p6=64, p4=16))
 
 
 def test_a_detector_without_a_neck_gets_an_fpn_that_does_not_count():
