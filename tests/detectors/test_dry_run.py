@@ -11,9 +11,9 @@ BACKBONE = dict(type='ResNet', depth=18, base_channels=16)
 WIDTHS = [16, 32, 64, 128]
 
 
-def run(backbone=BACKBONE, levels=None, **model):
-    cfg = Config(dict(model=dict(type='RetinaNet', backbone=backbone, **model)))
-    return dry_run(find_detector(cfg, 'x.py'), levels=levels)
+def run(backbone=BACKBONE, neck=None, **arguments):
+    cfg = Config(dict(model=dict(type='RetinaNet', backbone=backbone, neck=neck)))
+    return dry_run(find_detector(cfg, 'x.py'), **arguments)
 
 
 def test_an_fpn():
@@ -71,27 +71,32 @@ def test_a_layer_of_a_backbone_that_is_for_classification_is_not_reached():
 
 def test_layers_that_do_not_support_channels_last_are_found():
     convolution = dict(type='ConvAWS')
-    found = run(dict(type='DetectoRS_ResNet', depth=50, base_channels=16, conv_cfg=convolution))
+    backbone = dict(type='DetectoRS_ResNet', depth=50, base_channels=16, conv_cfg=convolution)
+    neck = dict(type='FPN', in_channels=[64, 128, 256, 512], out_channels=8, num_outs=4)
+    found = run(backbone, neck=neck)
     assert not found.channels_last
 
 
 def test_a_neck_for_large_images():
-    name = 'mmdet::ssd/ssd300_coco.py'
-    found = dry_run(find_detector(read_config(name), name))
+    neck = read_config('mmdet::ssd/ssd300_coco.py').model.neck
+    neck.update(in_channels=(32, 64), out_channels=(32, 64, 16, 16, 16, 16))
+    # SSD has stages of strides 8 and 16
+    found = run(BACKBONE | dict(out_indices=(1, 2)), neck=neck)
     assert found.view_size == 512 and found.levels == dict(p4=16, p3=8)
-    assert found.level_channels == dict(p4=1024, p3=512)
+    assert found.level_channels == dict(p4=64, p3=32)
 
 
 def test_a_neck_that_needs_a_multiple_of_its_deepest_stride():
-    name = 'mmdet::fpg/faster-rcnn_r50_fpg-chn128_crop640-50e_coco.py'
-    found = dry_run(find_detector(read_config(name), name))
+    neck = read_config('mmdet::fpg/faster-rcnn_r50_fpg-chn128_crop640-50e_coco.py').model.neck
+    neck.update(in_channels=WIDTHS, out_channels=8, inter_channels=8)
+    found = run(neck=neck)
     assert found.view_size == 256 and found.map_strides[-1] == 64
 
 
 @pytest.mark.parametrize('wanted, found', [(96, 96), (100, 128), (224, 224)])
 def test_the_wanted_size_of_the_views_becomes_a_multiple_of_the_strides(wanted, found):
-    name = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'
-    assert dry_run(find_detector(read_config(name), name), wanted).view_size == found
+    neck = dict(type='FPN', in_channels=WIDTHS, out_channels=8, num_outs=4)
+    assert run(neck=neck, view_size=wanted).view_size == found
 
 
 @pytest.mark.parametrize(
@@ -105,7 +110,7 @@ def test_the_wanted_size_of_the_views_becomes_a_multiple_of_the_strides(wanted, 
             r'the neck does not run on a CPU \(.*channels',
         ),
         (
-            dict(backbone=dict(type='mmpretrain.VisionTransformer', img_size=256)),
+            dict(backbone=dict(type='mmpretrain.VisionTransformer', arch='deit-t', img_size=256)),
             'the backbone does not return one feature map',
         ),
     ],
@@ -116,6 +121,6 @@ def test_what_cannot_be_pretrained_is_one_sentence(model, message):
 
 
 def test_a_backbone_with_several_branches_is_refused():
-    name = 'mmdet::tridentnet/tridentnet_r50-caffe_1x_coco.py'
+    model = read_config('mmdet::tridentnet/tridentnet_r50-caffe_1x_coco.py').model
     with pytest.raises(InputError, match='the backbone does not return one feature map'):
-        dry_run(find_detector(read_config(name), name))
+        run(model.backbone | dict(base_channels=16))
