@@ -13,7 +13,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from mmcrosscl.datasets.demo import write_demo_photos
 from mmcrosscl.engine import build_runner
-from tests.training import TINY, tiny_config
+from tests.training import merge_tiny, tiny_config
 
 ENTRIES = sorted(Path('configs/crosscl').glob('*.py'))
 PURE = Path('mmcrosscl/configs/crosscl')
@@ -132,8 +132,10 @@ def test_names_follow_the_rule_of_the_metafiles(path):
         return
     cfg = Config.fromfile(path)
     check_metadata(path, cfg)
-    backbone = re.search(r'(^|_)r(?P<depth>\d+)(?=[-_])', path.stem)
-    assert 'efficientnet' in path.stem or int(backbone['depth']) == cfg.model.backbone.depth
+    if resnet := re.search(r'(^|_)r(\d+)(?=[-_])', path.stem):
+        assert int(resnet[2]) == cfg.model.backbone.depth
+    else:
+        assert not cfg.model.backbone.type.endswith('ResNet')
     if path.stem.endswith(('demo', 'scenes')):
         return
     if path.parts[1] == 'detection':
@@ -141,7 +143,7 @@ def test_names_follow_the_rule_of_the_metafiles(path):
         assert cfg.train_dataloader.dataset.type != 'CocoDataset' or path.stem.endswith('_coco')
         return
     # the name of r50_8xb32 omits the dataset
-    rule = rf'r50(-{WORDS})?_8xb(?P<batch>\d+)(-{WORDS})?(_(in1k|coco|folder))?'
+    rule = rf'{WORDS}_8xb(?P<batch>\d+)(-{WORDS})?(_(in1k|coco|folder))?'
     fields = re.fullmatch(rule, path.stem)
     loader = cfg.train_dataloader or cfg.test_dataloader
     assert int(fields['batch']) == loader.batch_size
@@ -185,7 +187,7 @@ def plain(component):
 
 def describe(cfg, photos, work_dir):
     """Build all components of a config at a small size, and return their types and settings."""
-    cfg.merge_from_dict(TINY)
+    merge_tiny(cfg)
     cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
     cfg.train_dataloader.batch_size //= 8
     cfg.train_dataloader.dataset.update(data_root=str(photos), data_prefix='')

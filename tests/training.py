@@ -1,5 +1,6 @@
 """Factory of tiny training configs that run in a second."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -21,6 +22,14 @@ TINY = dict(
 )
 
 
+def merge_tiny(cfg: Config) -> None:
+    """Merge TINY into a config. Another backbone than a ResNet keeps its settings."""
+    settings = copy.deepcopy(TINY)
+    if not cfg.model.backbone.type.endswith('ResNet'):
+        del settings['model']['backbone'], settings['model']['neck']['in_channels']
+    cfg.merge_from_dict(settings)
+
+
 def validate_similarity(cfg: Config) -> None:
     """Validate on the training images of a tiny config, without worker processes."""
     cfg.merge_from_dict(Config.fromfile('configs/_base_/similarity.py').to_dict())
@@ -38,7 +47,7 @@ def tiny_config(
     if not (folder / 'photos').exists():
         write_demo_photos(folder / 'photos', count=images)
     cfg = Config.fromfile(config)
-    cfg.merge_from_dict(TINY)
+    merge_tiny(cfg)
     cfg.train_dataloader.update(
         batch_size=images // 2, num_workers=workers, persistent_workers=workers > 0
     )
