@@ -2,17 +2,31 @@
 
 import argparse
 import os
+import re
 
 from mmengine.config import DictAction
 
+# `dict(…)` or `{key: …}` as a value or as an item of a list; braces within a text are not a dict
+DICT = re.compile(r"""(^|[\[(,:=])\s*(dict\(|\{[^{}]*:[^{}]*\}\s*($|[\]),}]))""")
+
 
 class Options(DictAction):
-    """KEY=VALUE arguments of MMEngine. An argument without `=` is a usage error."""
+    """KEY=VALUE arguments of MMEngine. An argument without `=`, or with a dict, is a usage error.
+
+    MMEngine would split a dict at its commas.
+    """
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
-        for value in values:
-            if '=' not in value:
-                parser.error(f'{option_string}: expected KEY=VALUE, but got {value!r}')
+        for option in values:
+            key, equals, value = option.partition('=')
+            if not equals:
+                parser.error(f'{option_string}: expected KEY=VALUE, but got {option!r}')
+            if DICT.search(value.strip('\'"')):
+                parser.error(
+                    f'{option_string}: {key} contains a dict, which a command line cannot express; '
+                    'set it in a config file that inherits from this one, or in that of --changes '
+                    'of mmcrosscl pretrain'
+                )
         super().__call__(parser, namespace, values, option_string)
 
 
