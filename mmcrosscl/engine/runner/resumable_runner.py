@@ -38,6 +38,7 @@ from .machines import copy_to_machines, refuse_checkpoints_elsewhere
 from .safe_loading import checkpoint_loading
 from .screen import show_on_screen
 from .unknown_categories import no_images
+from .unused_parameters import unused_parameters
 
 # default hooks of MMEngine, which MMEngine removes if the value is None
 MMENGINE_HOOKS = ('timer', 'logger', 'param_scheduler', 'checkpoint', 'sampler_seed')
@@ -196,8 +197,8 @@ class ResumableRunner(Runner):
 
         Raises:
             InputError: If initial weights cannot be loaded, if a file of the dataset is missing, if
-                a disk is full, read-only or missing, or if all checkpoints to resume from are
-                damaged.
+                a disk is full, read-only or missing, if all checkpoints to resume from are damaged,
+                or if several processes need find_unused_parameters=True.
             RunError: If a worker process died, or if no batch arrived in time.
             NonFiniteError: After several consecutive NaN/Inf steps.
             Preempted: After SIGTERM or SIGUSR1, once a checkpoint is saved.
@@ -208,6 +209,10 @@ class ResumableRunner(Runner):
                 self._check_initial_weights()
                 return super().train()
         except RuntimeError as error:
+            wrapper = 'model_wrapper_cfg.' if self.cfg.get('model_wrapper_cfg') else ''
+            setting = f'{wrapper}find_unused_parameters'
+            if (unused := unused_parameters(error, self.model, setting)) is not None:
+                raise unused from error
             # torch raises this error when a worker of validation dies
             reason = str(error).splitlines()[0] if str(error) else ''
             if not reason.startswith('DataLoader '):
