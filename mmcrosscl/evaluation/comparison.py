@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mmcrosscl.datasets import (
+    ImageDataset,
     ObjectDataset,
     SeededSampler,
     UnlabeledDataset,
@@ -154,7 +155,7 @@ def compare_checkpoints(
 
 def build_dataset(
     data: str | Path, image_folder: str | Path | None, view_size: int, images: int | None = None
-) -> UnlabeledDataset:
+) -> ImageDataset:
     """Return the images of a COCO file with their boxes, or of a folder with sliding windows.
 
     Args:
