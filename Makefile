@@ -27,8 +27,8 @@ setup:
 demo: $(READY)
 	@$(VENV)/bin/mmcrosscl demo $${DATA:+--data "$$DATA"}
 
-# one more than the number of cores, because many tests wait for processes
-PYTEST := $(VENV)/bin/python -m pytest --maxschedchunk 1 -n $(shell expr $$(nproc) + 1)
+# more than the number of cores, because many tests wait for processes
+PYTEST := $(VENV)/bin/python -m pytest --maxschedchunk 1 -n $(shell expr $$(nproc) + 2)
 
 test: $(READY)
 	@$(PYTEST)

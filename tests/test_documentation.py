@@ -1,7 +1,6 @@
 """The examples of the documentation run."""
 
 import re
-from ast import literal_eval
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,6 @@ from mmengine.config import Config
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import VISBACKENDS
 
-from mmcrosscl.datasets import read_coco, write_coco
-from mmcrosscl.datasets.demo import write_demo_objects
 from mmcrosscl.datasets.transforms import LoadImage
 from mmcrosscl.engine import SimilarityMapHook, build_runner, load_config
 from mmcrosscl.evaluation import CrossStageSimilarity
@@ -103,33 +100,6 @@ def test_the_examples_of_the_similarity_are_configs(tmp_path):
     assert HOOKS.get(cfg.custom_hooks[0].type) is SimilarityMapHook
     for backend in cfg.visualizer.vis_backends:
         assert VISBACKENDS.get(backend.type) is not None
-
-
-@pytest.mark.slow(30)
-def test_the_config_of_getting_started_trains_a_detector(tmp_path):
-    (block,) = blocks('docs/getting-started.md')
-    write_demo_objects(tmp_path / 'data', train=4, val=2)
-    for split in ('train', 'val'):
-        path = tmp_path / f'data/annotations/{split}.json'
-        contents = read_coco(path)
-        # the example has ten other categories
-        names = re.search(r'classes = (\(.*?\))', block, re.DOTALL)[1]
-        contents['categories'] = [
-            dict(id=number, name=name) for number, name in enumerate(literal_eval(names))
-        ]
-        write_coco(contents, path)
-    block = block.replace('data/demo_sensor/', f'{tmp_path}/data/')
-    block = block.replace('test.json', 'val.json').replace("'test/'", "'val/'")
-    (tmp_path / 'my.py').write_text(block)
-    cfg = load_config(tmp_path / 'my.py', work_dir=str(tmp_path / 'work'))
-    cfg.model.backbone.init_cfg = None
-    cfg.train_cfg.max_epochs = 1
-    for loader in (cfg.train_dataloader, cfg.val_dataloader):
-        loader.update(batch_size=2, num_workers=0, persistent_workers=False)
-    runner = build_runner(cfg)
-    runner.train()
-    assert len(runner.train_dataloader.dataset) == 4
-    assert len(runner.val_dataloader.dataset) == 2
 
 
 def losses_of_example(block, folder):
