@@ -36,6 +36,7 @@ ELSEWHERE = {
     'make demo DATA=/my/photos': 'tests/cli/test_demo.py::test_pre_training_on_photographs',
     'make docs': '.github/workflows/ci.yml::- run: make docs',
     'make test': '.github/workflows/ci.yml::- run: make test',
+    'make lint': '.github/workflows/ci.yml::- run: make lint',
     # both are parts of `make lint` and `make test`
     'make check': '.github/workflows/ci.yml::- run: make lint',
     'ruff format .': '.github/workflows/ci.yml::- run: make lint',

@@ -30,7 +30,7 @@ def test_a_figure_is_written(command, folder, photos, tmp_path):
 @pytest.mark.parametrize(
     'words, message',
     [
-        (['--cfg-options', 'train_dataloader.dataset.data_root=absent'], 'absent/ does not exist'),
+        (['--cfg-options', 'train_dataloader.dataset.data_root=absent'], 'absent does not exist'),
         (['--count', '0'], 'count is 0'),
         (['--out', 'absent/views.png'], 'cannot write absent/views.png'),
     ],
