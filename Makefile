@@ -9,7 +9,7 @@ help:
 	@echo 'make demo [DATA=/my/photos]  pre-train a small CrossCL and fine-tune a detector from it'
 	@echo 'make test                    run all tests'
 	@echo 'make check                   check the style and run the fast tests'
-	@echo 'make soak                    run the long tests: leaks, jobs on two nodes and on two hosts'
+	@echo 'make soak                    run the long tests: leaks, jobs and studies on two nodes, jobs on two hosts'
 	@echo 'make test-gpu                run the tests that need a GPU'
 	@echo 'make benchmark-gpu           measure loader, loss, step and communication on a GPU'
 	@echo 'make lint                    check format, style and types'

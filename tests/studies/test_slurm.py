@@ -10,7 +10,7 @@ from mmcrosscl.studies import read_results_file
 from tests.slurm import slurm, slurm_cluster, wait_until
 from tests.studies.data import write_data
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow(80)]
+pytestmark = [pytest.mark.slurm, pytest.mark.soak]
 
 
 def worker(task: int) -> int | None:

@@ -42,7 +42,8 @@ CONFIGS = [
     'rtmdet/rtmdet_l_convnext_b_4xb32-100e_coco.py',
     'rtmdet/rtmdet_l_swin_b_4xb32-100e_coco.py',
     'rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
-    'ssd/ssd300_coco.py',
+    # minutes, because the VGG cannot be made smaller
+    pytest.param('ssd/ssd300_coco.py', marks=pytest.mark.soak),
     'ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py',
     'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py',
     'timm_example/retinanet_timm-efficientnet-b1_fpn_1x_coco.py',
