@@ -83,6 +83,8 @@ def test_only_the_bytes_of_an_image_are_read(archives, monkeypatch):
 
 
 def test_archives_on_s3_are_indexed_once_until_one_changes(archives, client, monkeypatch, tmp_path):
+    # the archives of another test can have the same contents
+    monkeypatch.setenv('MMCROSSCL_CACHE', str(tmp_path / 'cache'))
     opened = []
     monkeypatch.setattr(
         'mmcrosscl.datasets.archives.open_file',
