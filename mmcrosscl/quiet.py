@@ -21,8 +21,8 @@ NOISE = re.compile(
     r'|Loading and preparing results\.\.\.$|Running per image evaluation\.\.\.$'
     r'|Evaluate annotation type \*\w+\*$|Accumulating evaluation results\.\.\.$'
     r'|D(?:one|ONE) \(t=[\d.]+s\)\.?$'
-    # mmpretrain's backbones of timm
-    r'|[\d/]+ [\d:]+ - mmengine - INFO - backbone out_\w+: '
+    # mmpretrain's backbones of timm, from MMEngine's handler or from ScreenHandler
+    r'|[\d/]+ [\d:]+ (?:- mmengine - INFO -)? ?backbone out_\w+: '
 )
 
 

@@ -37,19 +37,19 @@ CHUNK = 65_536
 
 
 class Image(NamedTuple):
-    """An image to write to an index.
+    """An image in an archive.
 
     Args:
-        name (str): Path relative to the folder of the dataset, or of the archive and the member.
-        archive (int): Number of the archive among the sources. Defaults to 0.
-        offset (int): First byte in the archive. Defaults to 0.
-        size (int): Number of bytes in the archive. Defaults to 0.
+        name (str): Path of the archive, relative to the folder of the dataset, and of the member.
+        archive (int): Number of the archive among the sources.
+        offset (int): First byte in the archive.
+        size (int): Number of bytes in the archive.
     """
 
     name: str
-    archive: int = 0
-    offset: int = 0
-    size: int = 0
+    archive: int
+    offset: int
+    size: int
 
 
 class Source(NamedTuple):
@@ -130,7 +130,7 @@ class IndexFile:
 def write_index(
     path: Path, images: Iterable[Image | str], sources: list[Source], settings: dict
 ) -> None:
-    """Write an index file in constant memory per image.
+    """Write an index file. The memory does not grow with the number of images.
 
     Args:
         path (Path): File to write. It is not written atomically.

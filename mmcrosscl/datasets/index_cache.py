@@ -52,14 +52,14 @@ def image_index(
     key = json.dumps([place, list_file and os.path.realpath(list_file), sorted(extensions)])
     path = cache_folder() / f'{hashlib.sha256(key.encode()).hexdigest()[:32]}.index'
     listing = list_remote(folder) if is_remote(folder) and not list_file else None
+    before = _identity(path)
     if not rebuild and (index := _current(path, folder, listing)):
         return index
     if not MAIN_PROCESS:
         time.sleep(HEAD_START)
-    before = _identity(path)
     with _locked(path):
-        # another process has written it while this one waited
-        if _identity(path) != before or not rebuild and _current(path, folder, listing):
+        # another process has written it meanwhile
+        if _identity(path) != before:
             return IndexFile(path)
         images = _images(folder, extensions, list_file, listing)
         atomic_write(path, lambda partial: write_index(partial, *images))

@@ -14,8 +14,6 @@ MMENGINE = os.path.dirname(mmengine.__file__)
 EVALUATION = ('after_val_epoch', 'after_test_epoch')
 # prefix of the metrics of CrossStageSimilarity
 SIMILARITY = ' similarity/'
-# MMPretrain describes each backbone of timm
-BACKBONE = 'backbone out_'
 # warnings of MMEngine that users can do nothing about
 OWN_WARNINGS = re.compile(
     # deprecations that only MMEngine itself causes
@@ -71,7 +69,7 @@ def matters(record: logging.LogRecord) -> bool:
     """Return whether a record is shown on the screen; see :class:`ScreenHandler`."""
     if record.levelno > logging.INFO:
         return not OWN_WARNINGS.match(record.getMessage())
-    if getattr(record, 'file_only', False) or record.getMessage().startswith(BACKBONE):
+    if getattr(record, 'file_only', False):
         return False
     if not record.pathname.startswith(MMENGINE):
         return True
