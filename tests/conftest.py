@@ -6,11 +6,13 @@ import shutil
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+from mmengine.registry import DefaultScope
 
 from mmcrosscl.datasets.demo import write_demo_photos
 from tests import hosts, slurm
@@ -63,6 +65,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def default_scope() -> Iterator[None]:
+    """Undo a test's changes of MMEngine's default scope, from which later tests would build."""
+    instances = DefaultScope._instance_dict.copy()
+    yield
+    DefaultScope._instance_dict = instances
 
 
 @pytest.fixture(scope='session')

@@ -6,7 +6,6 @@ import pytest
 import torch
 from mmcv.transforms import Compose
 from mmdet.registry import MODELS
-from mmdet.registry import TRANSFORMS as MMDET_TRANSFORMS
 from mmengine.registry import DefaultScope
 from torch import nn
 
@@ -67,13 +66,11 @@ def test_the_features_agree(name, tmp_path):
     view = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
     data = dict(inputs=[view], data_samples=[ViewPairSample()])
     (view,) = model.data_preprocessor(data)['inputs']
-    pipeline = Compose([
-        MMDET_TRANSFORMS.build(settings)
-        for settings in (
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        pipeline = Compose([
             dict(type='LoadImageFromFile'),
             dict(type='PackDetInputs', meta_keys=('img_path', 'ori_shape', 'img_shape')),
-        )
-    ])  # fmt: skip
+        ])  # fmt: skip
     packed = pipeline(dict(img_path=path))
     data = dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']])
     inputs = detector.data_preprocessor(data)['inputs']
