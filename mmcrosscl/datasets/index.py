@@ -121,10 +121,18 @@ class IndexFile:
         archive, offset, size = self._ranges[index].tolist()
         return _text(self._sources, self._source_ends, archive), offset, size
 
-    def sources(self) -> Iterator[Source]:
-        """Yield the sources."""
-        for number, state in enumerate(self._states):
-            yield Source(_text(self._sources, self._source_ends, number), *state.tolist())
+    @property
+    def source_count(self) -> int:
+        """Number of the sources."""
+        return len(self._states)
+
+    def sources(self, begin: int, end: int) -> Iterator[Source]:
+        """Yield the sources from number ``begin`` to ``end`` - 1."""
+        first = int(self._source_ends[begin - 1]) if begin > 0 else 0
+        ends = (self._source_ends[begin:end] - ENDS.type(first)).tolist()
+        names = self._sources[first : first + (ends or [0])[-1]].tobytes()
+        for start, stop, state in zip([0, *ends], ends, self._states[begin:end].tolist()):
+            yield Source(os.fsdecode(names[start:stop]), *state)
 
 
 def write_index(

@@ -7,6 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,6 +26,8 @@ CACHE = 'MMCROSSCL_CACHE'
 RESOLUTION = 2
 # seconds that other processes wait, so that the main process, which has the bar, writes the index
 HEAD_START = 1
+# threads that read the states of sources, and number of states that each reads at a time
+THREADS, STATES = 32, 64
 
 
 def image_index(
@@ -99,15 +102,29 @@ def _current(path: Path, folder: str, listing: tuple[list[str], int] | None) -> 
         index = IndexFile(path)
         if listing is not None:
             return index if index.settings['listing'] == listing[1] else None
-        if all(
-            modified and file_state(join(folder, name)) == (modified, size)
-            for name, modified, size in index.sources()
-        ):
+        if _unchanged(index, folder):
             return index
     # there is no index, or it is damaged or of another release, or a folder is missing
     except (OSError, ValueError, KeyError):
         pass
     return None
+
+
+def _unchanged(index: IndexFile, folder: str) -> bool:
+    """Return whether all sources of an index have the state that is in the index."""
+
+    def unchanged(begin: int) -> bool:
+        return all(
+            modified and file_state(join(folder, name)) == (modified, size)
+            for name, modified, size in index.sources(begin, begin + STATES)
+        )
+
+    # on network storage, each state takes the time of a round trip
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            return all(pool.map(unchanged, range(0, index.source_count, STATES)))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _images(

@@ -1,11 +1,12 @@
 import multiprocessing
 import os
+import threading
 import time
 
 import numpy as np
 import pytest
 
-from mmcrosscl.datasets import folders, index_cache
+from mmcrosscl.datasets import folders, index_cache, storage
 from mmcrosscl.datasets.index_cache import cache_folder, image_index
 from mmcrosscl.errors import InputError
 from tests.datasets.archive_files import png, write_tar
@@ -68,6 +69,20 @@ def test_a_change_of_the_folder_is_found(photos, searches, change):
     else:
         add(photos / 'n/a.jpg')
     assert names(photos) != before and len(searches) == 2
+
+
+def test_the_states_of_folders_are_read_at_the_same_time(photos, searches, monkeypatch):
+    names(photos)
+    barrier = threading.Barrier(2, timeout=30)
+
+    def file_state(path):
+        barrier.wait()
+        return storage.file_state(path)
+
+    monkeypatch.setattr(index_cache, 'STATES', 1)
+    monkeypatch.setattr(index_cache, 'file_state', file_state)
+    names(photos)
+    assert len(searches) == 1
 
 
 def test_a_folder_that_has_just_changed_is_searched_again(photos, searches):
