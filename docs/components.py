@@ -22,7 +22,6 @@ TITLES = {
     'OPTIM_WRAPPERS': 'Optimizer wrappers',
     'METRICS': 'Metrics',
     'VISUALIZERS': 'Visualizers',
-    'VISBACKENDS': 'Visualizer backends',
 }
 
 

@@ -20,7 +20,6 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
-from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
 from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
 from mmengine.registry import DefaultScope, Registry
 
@@ -84,14 +83,11 @@ VISUALIZERS = Registry(
     scope='mmcrosscl',
     locations=['mmcrosscl.visualization'],
 )
-# Has no components. A config that inherits `mmcrosscl::…` looks up its visualizer's backends in the
-# scope mmcrosscl, and MMEngine would warn of a missing registry.
-VISBACKENDS = Registry(
-    'vis_backend',
-    parent=MMENGINE_VISBACKENDS,
-    scope='mmcrosscl',
-    locations=['mmcrosscl.visualization'],
-)
+# MMEngine looks up all components of a config that inherits `mmcrosscl::…` in the scope mmcrosscl,
+# and would warn of a missing registry. The other registries therefore exist, without components.
+for _root in [item for item in vars(registries).values() if isinstance(item, Registry)]:
+    if 'mmcrosscl' not in _root.children:
+        Registry(_root.name, parent=_root, scope='mmcrosscl', locations=['mmcrosscl'])
 
 
 def component_class(registry: Registry, name: str | type | None) -> type | None:

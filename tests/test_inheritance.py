@@ -125,6 +125,7 @@ def test_a_text_config_inherits_and_trains(installed, site, photos, tmp_path, st
     )
     output = installed(site / 'mmcrosscl/.mim/tools/train.py', 'mine.py', '--work-dir', 'work')
     assert (tmp_path / 'work/epoch_1.pth').exists() and 'epoch_1.pth\n' in output
+    assert 'WARNING' not in output
 
 
 def test_a_pure_python_config_inherits_and_trains(installed, site, photos, tmp_path):
@@ -214,3 +215,4 @@ train_cfg = dict(max_epochs=1)
     output = installed(site / 'mmcrosscl/.mim/tools/train.py', 'mine.py', '--work-dir', 'work')
     assert 'pretrained: epoch_200.pth, CrossCL of mmcrosscl' in output
     assert (tmp_path / 'work/epoch_1.pth').exists()
+    assert 'registry tree' not in output

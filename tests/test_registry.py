@@ -13,6 +13,7 @@ NAMES = [
     for name, value in vars(registry).items()
     if isinstance(value, Registry) and value.scope == 'mmcrosscl'
 ]
+ROOTS = [value for value in vars(mmengine.registry).values() if isinstance(value, Registry)]
 
 
 class Probe:
@@ -33,3 +34,10 @@ def test_a_component_resolves_by_its_scope_from_any_project(name, monkeypatch):
     for project in ('mmengine', 'mmpretrain', 'mmdet', 'mmcrosscl'):
         start = getattr(importlib.import_module(f'{project}.registry'), name, root)
         assert start.get('mmcrosscl.Probe') is Probe
+
+
+@pytest.mark.parametrize('root', ROOTS, ids=lambda root: root.name)
+def test_every_registry_can_be_searched_from_the_scope(root):
+    # MMEngine warns if a registry has no child of this scope
+    with root.switch_scope_and_registry('mmcrosscl') as found:
+        assert found.scope == 'mmcrosscl' and found.parent is root
