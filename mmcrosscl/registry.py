@@ -26,6 +26,8 @@ from mmengine.registry import DefaultScope, Registry
 from .dependencies import check_requirements
 from .quiet import quiet_output
 
+_ROOTS = [item for item in vars(registries).values() if isinstance(item, Registry)]
+
 # checked here because every module with a component imports this module
 check_requirements()
 # The first import prints that an optional package is missing. Most modules below need it anyway.
@@ -85,7 +87,7 @@ VISUALIZERS = Registry(
 )
 # MMEngine looks up all components of a config that inherits `mmcrosscl::…` in the scope mmcrosscl,
 # and would warn of a missing registry. The other registries therefore exist, without components.
-for _root in [item for item in vars(registries).values() if isinstance(item, Registry)]:
+for _root in _ROOTS:
     if 'mmcrosscl' not in _root.children:
         Registry(_root.name, parent=_root, scope='mmcrosscl', locations=['mmcrosscl'])
 
@@ -106,11 +108,10 @@ def find_component(kind: str | type | None) -> Callable | None:
         with suppress(ImportError):
             import_module(f'{scope}.registry')
         names.insert(0, f'{scope}.{kind}')
-    for registry in vars(registries).values():
-        if isinstance(registry, Registry):
-            found = next(filter(None, map(registry.get, names)), None)
-            if found is not None:
-                return found
+    for registry in _ROOTS:
+        found = next(filter(None, map(registry.get, names)), None)
+        if found is not None:
+            return found
     return None
 
 

@@ -70,6 +70,7 @@ def seeded() -> None:
 @pytest.fixture(autouse=True)
 def default_scope() -> Iterator[None]:
     """Undo a test's changes of MMEngine's default scope, from which later tests would build."""
+    # MMEngine has no function that removes a scope
     instances = DefaultScope._instance_dict.copy()
     yield
     DefaultScope._instance_dict = instances

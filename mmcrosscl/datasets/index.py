@@ -128,7 +128,7 @@ class IndexFile:
 
     def sources(self, begin: int, end: int) -> Iterator[Source]:
         """Yield the sources from number ``begin`` to ``end`` - 1."""
-        first = int(self._source_ends[begin - 1]) if begin > 0 else 0
+        first = _begin(self._source_ends, begin)
         ends = (self._source_ends[begin:end] - ENDS.type(first)).tolist()
         names = self._sources[first : first + (ends or [0])[-1]].tobytes()
         for start, stop, state in zip([0, *ends], ends, self._states[begin:end].tolist()):
@@ -190,8 +190,11 @@ def _append(part: IO[bytes], file: IO[bytes]) -> int:
 
 
 def _text(names: np.ndarray, ends: np.ndarray, index: int) -> str:
-    begin = int(ends[index - 1]) if index > 0 else 0
-    return os.fsdecode(names[begin : int(ends[index])].tobytes())
+    return os.fsdecode(names[_begin(ends, index) : int(ends[index])].tobytes())
+
+
+def _begin(ends: np.ndarray, index: int) -> int:
+    return int(ends[index - 1]) if index > 0 else 0
 
 
 def _reopen(path: Path, digest: str) -> IndexFile:

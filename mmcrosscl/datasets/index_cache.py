@@ -121,10 +121,8 @@ def _unchanged(index: IndexFile, folder: str) -> bool:
 
     # on network storage, each state takes the time of a round trip
     with ThreadPoolExecutor(THREADS) as pool:
-        try:
-            return all(pool.map(unchanged, range(0, index.source_count, STATES)))
-        finally:
-            pool.shutdown(cancel_futures=True)
+        # the iterator of `map` cancels what has not begun when `all` drops it
+        return all(pool.map(unchanged, range(0, index.source_count, STATES)))
 
 
 def _images(
