@@ -102,6 +102,14 @@ def test_the_examples_of_the_similarity_are_configs(tmp_path):
         assert VISBACKENDS.get(backend.type) is not None
 
 
+def test_the_documentation_lists_every_config():
+    pages = ' '.join(Path(page).read_text() for page in PAGES)
+    configs = [path for path in Path('configs').glob('*/*.py') if path.parent.name != '_base_']
+    assert len(configs) > 20
+    for path in configs:
+        assert re.search(rf'(?<![\w-]){re.escape(path.name)}', pages), f'no page names {path}'
+
+
 def losses_of_example(block, folder):
     """Return the losses of a config that inherits from the published one."""
     path = folder / 'mine.py'
