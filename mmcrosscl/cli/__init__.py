@@ -55,7 +55,8 @@ exit status:
   2   wrong usage of the command
   70  unexpected error, with a traceback
   74  failure of the machine, not of the input; rerun with --resume
-  75  preempted after a checkpoint was saved; rerun with --resume
+  75  preempted, after a checkpoint was saved or before the first iteration; rerun with
+      --resume
 """
 
 

@@ -1,4 +1,4 @@
-"""Pre-train a small model on photographs, then fine-tune a detector from it and from scratch."""
+"""Pre-train a small detector, then fine-tune it with and without the pre-training."""
 
 import argparse
 
@@ -7,8 +7,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--data',
         metavar='FOLDER',
-        help='folder of images to pre-train on, including its subfolders; default: the photographs '
-        'of scikit-image',
+        help='folder of images to pre-train on, including its subfolders; default: generated '
+        'scenes, or photographs of scikit-image if the packages for the scenes are missing',
     )
 
 

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--terms',
         choices=TERMS,
         default='crosscl',
-        help='loss terms: crosscl, or its ablations within (without the terms of two levels) and '
+        help='loss terms: crosscl, or its ablations within (without the cross-level terms) and '
         'global (MoCo v2); default: crosscl',
     )
     parser.add_argument(

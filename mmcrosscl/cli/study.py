@@ -1,4 +1,4 @@
-"""Find out whether pre-training helps on your images: compare the starts of a detector fairly.
+"""Find out whether pre-training helps on your images: compare the starts of a detector.
 
 Pre-trains the detector in several ways (the arms), fine-tunes it with different numbers of labels
 and several seeds, and evaluates it on the test images. Each arm has its own learning rate, which is
@@ -6,10 +6,11 @@ chosen on a fifth of the labeled training images. The study can be interrupted a
 only --work-dir, the study in this folder is resumed, and its results are written again. Several
 processes can run one study, such as the tasks of a Slurm array.
 
-Arms: random; global, within and crosscl (pre-training with the loss terms of MoCo v2, with those
-within a level, and with all); weights or weights=FILE (the weights that the detector config loads,
-or a checkpoint); crosscl+weights or crosscl+weights=FILE (pre-training that starts from them);
-crosscl@CONFIG (pre-training with settings from a config file).
+Arms: random (random weights); global, within and crosscl (pre-training from random weights with the
+term of MoCo v2, with the within-level terms added, and with all terms); weights or weights=FILE
+(the weights that the detector config loads, or a checkpoint); crosscl+weights or
+crosscl+weights=FILE (pre-training that starts from them); crosscl@CONFIG (pre-training with
+settings from a config file). @CONFIG and +weights also follow global and within.
 """
 
 import argparse
