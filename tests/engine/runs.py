@@ -66,14 +66,14 @@ class Slow(Hook):
 
 @HOOKS.register_module()
 class StopValidation(Hook):
-    """Sends SIGTERM to one rank in a batch of the validation after an iteration."""
+    """Sends a signal to one rank in a batch of the validation after an iteration."""
 
-    def __init__(self, after: int, batch: int, rank: int) -> None:
-        self.after, self.batch, self.rank = after, batch, rank
+    def __init__(self, after: int, batch: int, rank: int, number: int = signal.SIGTERM) -> None:
+        self.after, self.batch, self.rank, self.number = after, batch, rank, number
 
     def before_val_iter(self, runner, batch_idx, data_batch=None):
         if (runner.iter, batch_idx, runner.rank) == (self.after, self.batch, self.rank):
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), self.number)
 
 
 @HOOKS.register_module()

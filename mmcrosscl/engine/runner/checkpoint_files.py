@@ -105,7 +105,9 @@ class RunMarker:
     """File in the work dir that separates the checkpoints of a run from those of earlier runs.
 
     The first attempt of a run writes the file. If torchrun or Slurm restarts the run, the restarted
-    run may resume only from checkpoints that were saved after the first attempt started.
+    run may resume only from checkpoints that were saved after the first attempt started. The file
+    also contains the iteration of the last complete validation, because the checkpoint before a
+    validation cannot tell whether it was completed.
 
     Args:
         work_dir (Path): Work dir of the run.
@@ -122,8 +124,12 @@ class RunMarker:
             for count, name in LAUNCHES.items()
         )
 
-    def begin(self, checkpoints: Iterable[Path]) -> None:
+    def begin(self, checkpoints: Iterable[Path], resumes: bool) -> None:
         """Write the file, which lists the checkpoints that exist before the first attempt.
+
+        Args:
+            checkpoints (Iterable[Path]): The checkpoints.
+            resumes (bool): Whether the attempt resumes an earlier run in the folder.
 
         Raises:
             InputError: If the file cannot be written.
@@ -131,13 +137,29 @@ class RunMarker:
         contents = dict(
             launch={name: os.environ.get(name) for name in LAUNCHES.values()},
             earlier={str(path): path.stat().st_mtime_ns for path in checkpoints},
+            validated=self.validated() if resumes else None,
         )
-        atomic_write(self.path, lambda path: path.write_text(json.dumps(contents)))
+        self._write(contents)
 
     def of_this_run(self, checkpoints: Iterable[Path]) -> list[Path]:
         """Return the checkpoints that were saved after the first attempt started."""
         earlier = self._read().get('earlier', {})
         return [path for path in checkpoints if earlier.get(str(path)) != path.stat().st_mtime_ns]
+
+    def validated(self) -> int | None:
+        """Return the iteration of the last complete validation, or None if there was none."""
+        return self._read().get('validated')
+
+    def note_validation(self, iteration: int) -> None:
+        """Write the iteration of the last complete validation.
+
+        Raises:
+            InputError: If the file cannot be written.
+        """
+        self._write({**self._read(), 'validated': iteration})
+
+    def _write(self, contents: dict) -> None:
+        atomic_write(self.path, lambda path: path.write_text(json.dumps(contents)))
 
     def _read(self) -> dict:
         try:

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -150,6 +150,21 @@ class _EndlessBatches(BatchIterator):
             self._discarded -= 1
             return None
         return super().__next__()
+
+
+def validates_now(loop: BaseLoop) -> bool:
+    """Return whether a training loop of MMEngine validates after the iterations that are done."""
+    if isinstance(loop, EpochBasedTrainLoop):
+        if loop.iter != loop.epoch * len(loop.dataloader):
+            return False
+        done, last = loop.epoch, loop.max_epochs
+    elif isinstance(loop, IterBasedTrainLoop):
+        done, last = loop.iter, loop.max_iters
+    else:
+        return False
+    # the interval of `dynamic_intervals`, which MMEngine chooses at this point of the loop
+    loop._decide_current_val_interval()
+    return done >= loop.val_begin and (done % loop.val_interval == 0 or done == last)
 
 
 # maps MMEngine's training loops to the loops that replace them in a ResumableRunner

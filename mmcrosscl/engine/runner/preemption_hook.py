@@ -6,7 +6,7 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-from mmengine.dist import barrier, get_world_size
+from mmengine.dist import barrier, broadcast_object_list, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import distributed
@@ -14,9 +14,10 @@ from torch import distributed
 from mmcrosscl.errors import EXIT_PREEMPTED, PREEMPTING, Preempted
 from mmcrosscl.registry import HOOKS
 
-from .checkpoint_files import checkpoint_place
+from .checkpoint_files import RunMarker, checkpoint_place
 from .checkpoint_hook import SafeCheckpointHook, progress_of, step_of
 from .devices import collective_timeout
+from .loops import validates_now
 from .signals import handle, restore
 
 
@@ -29,7 +30,8 @@ class PreemptionHook(Hook):
     all-reduce in host memory tells all ranks whether any rank has received a signal, without
     waiting for the GPU. If gradients are accumulated, the last step is the next one that updates
     the weights. Validation is interrupted after the current batch, and repeated when the run
-    resumes. The computation of the metrics after the last batch is not interrupted.
+    resumes, also after a crash. The computation of the metrics after the last batch is not
+    interrupted.
 
     When training ends, the hook restores the previous signal handlers, also after an exception.
     Once the checkpoint is saved, a further signal ends the process immediately with status 75.
@@ -64,9 +66,20 @@ class PreemptionHook(Hook):
         handle(PREEMPTING, self._on_signal)
         self._training = True
         # `load_from` also loads a checkpoint, but training then starts at iteration 0
-        if self._validating and runner.iter > 0 and runner.val_loop is not None:
-            runner.logger.info('The validation that was interrupted is repeated.')
-            runner.val_loop.run()
+        if runner.iter > 0 and runner.val_loop is not None:
+            self._repeat_validation(runner)
+
+    def _repeat_validation(self, runner: Runner) -> None:
+        # only the main process may have access to the work dir
+        killed = [
+            validates_now(runner.train_loop) and self._marker(runner).validated() != runner.iter
+        ]
+        broadcast_object_list(killed)
+        if not self._validating and not killed[0]:
+            return
+        runner.logger.info('The validation that was interrupted is repeated.')
+        runner.val_loop.run()
+        if self._validating:
             # the loaded checkpoint would repeat the validation again
             save(runner, progress_of(runner, runner.iter))
 
@@ -107,6 +120,10 @@ class PreemptionHook(Hook):
         progress = progress_of(runner, runner.iter, validating=True)
         self._preempt(runner, progress, f'during validation after iteration {runner.iter}')
 
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        if self._training and is_main_process():
+            self._marker(runner).note_validation(runner.iter)
+
     def after_train(self, runner: Runner) -> None:
         self._training = False
         self.restore_process_state(runner)
@@ -143,6 +160,10 @@ class PreemptionHook(Hook):
         handle(PREEMPTING, _exit_preempted)
         self._preempted = True
         raise Preempted
+
+    @staticmethod
+    def _marker(runner: Runner) -> RunMarker:
+        return RunMarker(Path(runner.work_dir))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signaled.set()

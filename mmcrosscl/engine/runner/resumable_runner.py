@@ -320,7 +320,7 @@ class ResumableRunner(Runner):
         if restarted:
             found = newest_intact(marker.of_this_run(checkpoints), self.logger)
         else:
-            marker.begin(checkpoints)
+            marker.begin(checkpoints, resumes=self._auto_resume)
         if found is not None:
             return str(found)
         if not self._auto_resume:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 
 import pytest
 from mmengine.config import Config
@@ -120,6 +121,26 @@ def test_an_interrupted_validation_is_repeated(tmp_path, by_epoch, world, after)
     runs.assert_same_state(*paths, validated=False)
     assert not read_checkpoint(paths[1])['meta'].get('validating')
     assert list(interrupted.glob('work/best*.pth'))
+
+
+@pytest.mark.slow(20)
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_a_validation_in_which_the_process_is_killed_is_repeated_once(tmp_path, by_epoch):
+    """The checkpoint was saved before the last validation. No iteration is left."""
+    uninterrupted, interrupted = tmp_path / 'uninterrupted', tmp_path / 'interrupted'
+    assert runs.finish(runs.start(validating(uninterrupted, 12, by_epoch))) == [0]
+    interrupted.mkdir()
+    (interrupted / 'photos').symlink_to(uninterrupted / 'photos')
+    cfg = validating(interrupted, 12, by_epoch)
+    stop = dict(type='StopValidation', after=9, batch=1, rank=0, number=int(signal.SIGKILL))
+    cfg.custom_hooks += [stop]
+    assert runs.finish(runs.start(cfg)) == [-signal.SIGKILL]
+    assert len(validations(interrupted)) == 2
+    # the second resume finds a complete run
+    for _ in range(2):
+        cfg = validating(interrupted, 12, by_epoch, resume=True)
+        assert runs.finish(runs.start(cfg)) == [0]
+        assert validations(uninterrupted) == validations(interrupted)
 
 
 @pytest.mark.slow
