@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_labeled_arguments(parser, required=False)
     parser.add_argument('--arms', nargs='+', metavar='ARM', help='what the detector starts from')
     add_size_argument(parser, '--labels', required=False)
-    parser.add_argument('--seeds', type=int, default=3, metavar='N', help='default: 3')
+    parser.add_argument('--seeds', type=int, metavar='N', help='default: 3')
     parser.add_argument(
         '--rates',
         nargs='+',
@@ -45,9 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--pretrain-batch', type=int, metavar='N', help='images per iteration; default: 32'
     )
-    parser.add_argument(
-        '--fine-tune-iters', type=int, default=1000, metavar='N', help='default: 1000'
-    )
+    parser.add_argument('--fine-tune-iters', type=int, metavar='N', help='default: 1000')
     parser.add_argument(
         '--fine-tune-batch',
         type=int,
@@ -69,14 +67,14 @@ def run(args: argparse.Namespace) -> int:
         for path in publish(read_results_file(args.results), args.work_dir):
             print(path)
         return 0
-    given = [name for name in REQUIRED if getattr(args, name) is not None]
-    if given and len(given) < len(REQUIRED):
-        missing = next(name for name in REQUIRED if name not in given)
-        raise InputError(f'--{missing} is missing; pass it, or only --work-dir to resume a study')
     names = (
         *REQUIRED, 'train_images', 'test_images', 'seeds', 'rates', 'pretrain_iters',
         'pretrain_batch', 'fine_tune_iters', 'fine_tune_batch',
     )  # fmt: skip
-    settings = {name: getattr(args, name) for name in names} if given else None
-    print(run_study(args.work_dir, settings))
+    settings = {name: value for name in names if (value := getattr(args, name)) is not None}
+    if settings and (missing := [name for name in REQUIRED if name not in settings]):
+        raise InputError(
+            f'--{missing[0]} is missing; pass it, or only --work-dir to resume a study'
+        )
+    print(run_study(args.work_dir, settings or None))
     return 0

@@ -127,17 +127,29 @@ def probe_checkpoints(
             for path, folder in zip((used, test), folders)
         )
         names = [_file_names(subset, folders[0]) for subset in _flat(subsets)]
-    known = _classes(training)
-    if unknown := _classes(testing) - known:
+    # the ids of two files may differ
+    names_of = [_category_names(contents) for contents in (coco, read_coco(test))]
+    if not all(names_of):
+        names_of = [{}, {}]
+    training_classes, testing_classes = (
+        {label: names.get(label, label) for label in _labels(dataset)}
+        for names, dataset in zip(names_of, (training, testing))
+    )
+    known = set(training_classes.values())
+    if unknown := set(testing_classes.values()) - known:
         raise InputError(
             f'{test} has boxes of the category {min(unknown, key=str)}, of which {train} has none '
             'in the subsets; use the same categories, or more labeled images'
         )
-    order = sorted(known, key=str)
+    place = {name: index for index, name in enumerate(sorted(known, key=str))}
+    numbers = [
+        {label: place[name] for label, name in classes.items()}
+        for classes in (training_classes, testing_classes)
+    ]
     accuracies: dict[str, dict[str, dict[int | float, Estimate]]] = {}
     for name, encoder in encoders.items():
-        vectors, classes, paths = _features(encoder, training, order, view_size, name)
-        unseen, truth, test_paths = _features(encoder, testing, order, view_size, name)
+        vectors, classes, paths = _features(encoder, training, numbers[0], view_size, name)
+        unseen, truth, test_paths = _features(encoder, testing, numbers[1], view_size, name)
         images = torch.from_numpy(np.unique(test_paths, return_inverse=True)[1])
         chosen = [torch.from_numpy(np.isin(paths, list(files))) for files in names]
         for level, x in vectors.items():
@@ -189,7 +201,7 @@ def fit(vectors: Tensor, classes: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def _features(
-    encoder: Encoder, dataset: ObjectDataset, order: Sequence, view_size: int, name: str
+    encoder: Encoder, dataset: ObjectDataset, numbers: Mapping, view_size: int, name: str
 ) -> tuple[dict[str, Tensor], Tensor, np.ndarray]:
     """Return the vectors of all boxes by feature map, their classes, and their image files."""
     found: dict[str, list[Tensor]] = {}
@@ -208,7 +220,7 @@ def _features(
             pooled = pool_views(dict(query=maps), dict(query=boxes[index]), view_size)['query']
             for level, x in pooled.items():
                 found.setdefault(level, []).append(x)
-            classes += [order.index(label) for label in info['labels']]
+            classes += [numbers[label] for label in info['labels']]
             paths += [info['img_path']] * len(info['labels'])
     vectors = {level: torch.cat(x) for level, x in sorted(found.items())}
     return vectors, torch.tensor(classes), np.array(paths)
@@ -236,7 +248,12 @@ def _file_names(coco: Mapping, folder: str) -> set[str]:
     return {str(Path(folder, image['file_name'])) for image in coco['images']}
 
 
-def _classes(dataset: ObjectDataset) -> set:
+def _category_names(coco: Mapping) -> dict:
+    categories = coco.get('categories') or ()
+    return {each['id']: each['name'] for each in categories if {'id', 'name'} <= set(each)}
+
+
+def _labels(dataset: ObjectDataset) -> set:
     return {
         label for index in range(len(dataset)) for label in dataset.get_data_info(index)['labels']
     }

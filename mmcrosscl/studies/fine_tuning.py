@@ -128,6 +128,18 @@ def learning_rate(detector: Config, batch_size: int) -> float:
     return detector.optim_wrapper.optimizer.lr * batch_size / base
 
 
+def loads_masks(detector: Config) -> bool:
+    """Return whether a data pipeline of a detector's config loads masks."""
+    loaders = (detector.get(f'{split}_dataloader') for split in ('train', 'val', 'test'))
+    return any(_has(loader, 'with_mask') for loader in loaders)
+
+
+def _has(node: object, key: str) -> bool:
+    if isinstance(node, Mapping):
+        return bool(node.get(key)) or any(_has(value, key) for value in node.values())
+    return isinstance(node, list | tuple) and any(_has(value, key) for value in node)
+
+
 def _check(cfg: Config, name: str) -> None:
     for key in ('train_dataloader', 'optim_wrapper'):
         if not isinstance(cfg.get(key), Mapping):

@@ -17,7 +17,7 @@ from mmcrosscl.visualization import read_scalars
 
 from .arms import OWN
 from .fine_tuning import Labels, fine_tuning_config
-from .plan import PRETRAIN, SEARCH, Job, best_search
+from .plan import FINAL, PRETRAIN, SEARCH, Job, best_search
 from .study import Study
 
 METRICS = {'ap': 'coco/bbox_mAP', 'ap50': 'coco/bbox_mAP_50'}
@@ -69,6 +69,8 @@ def run_job(work_dir: Path, study: Study, job: Job, execute: Execute) -> dict:
     # an interrupted job took longer than this; only the estimate of the remaining time uses it
     result['seconds'] = time.monotonic() - begin
     atomic_write(folder / RESULT, lambda path: path.write_text(json.dumps(result, indent=1)))
+    if job.kind == FINAL and job.labels is not None:
+        _remove_weights(work_dir, study, job, job.labels)
     return result
 
 
@@ -126,13 +128,16 @@ def _final(work_dir: Path, study: Study, job: Job, folder: Path, execute: Execut
     # a job that was interrupted after the test would otherwise have two results
     shutil.rmtree(tested, ignore_errors=True)
     execute(words, folder)
-    scores = _test_scores(tested)
-    # of several searches, only the detector that was tested is needed, and only until then
-    for path in {source, *(job_folder(work_dir, each) for each in searches)}:
-        if job.seed == best.seed or path == source:
-            for weights in path.glob('*.pth'):
-                weights.unlink()
-    return dict(rate=best.rate, length=best.length, **scores)
+    return dict(rate=best.rate, length=best.length, **_test_scores(tested))
+
+
+def _remove_weights(work_dir: Path, study: Study, job: Job, labels: int) -> None:
+    """Remove the detectors that only the test of a job needed."""
+    searches = study.plan.searches(study.plan.arm(job.arm), labels)
+    own = [each for each in searches if each.seed == job.seed]
+    for each in (job, *own):
+        for weights in job_folder(work_dir, each).glob('*.pth'):
+            weights.unlink(missing_ok=True)
 
 
 def job_config(work_dir: Path, study: Study, job: Job) -> Config:

@@ -235,6 +235,9 @@ class StudyRunner:
                     pass_fds=[lock.fileno()],
                 )
                 self._children.add(child)
+            # a signal may have come after the check and before the process was listed
+            if self._stopped is not None or self._error is not None:
+                self._end_children(self._stopped or signal.SIGTERM)
             status = child.wait()
             self._children.discard(child)
         if status == 0:

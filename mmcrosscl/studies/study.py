@@ -1,6 +1,7 @@
 """Settings and files of a study."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,7 +24,8 @@ from mmcrosscl.engine import read_config
 from mmcrosscl.errors import InputError
 
 from .arms import OWN, Arm, check_files, parse_arm
-from .fine_tuning import learning_rate
+from .fine_tuning import learning_rate, loads_masks
+from .labels import class_names, unify_labels
 from .leaks import shared_images
 from .plan import Plan
 
@@ -100,7 +102,7 @@ def create_study(
     test: str,
     arms: Sequence[str],
     labels: Sequence[int | float],
-    seeds: int,
+    seeds: int = 3,
     *,
     train_images: str | None = None,
     test_images: str | None = None,
@@ -122,7 +124,7 @@ def create_study(
         test (str): COCO file of the test images.
         arms (Sequence[str]): Arms in the syntax of :func:`parse_arm`.
         labels (Sequence[int | float]): Numbers of labeled images, or shares of the training images.
-        seeds (int): Number of seeds.
+        seeds (int): Number of seeds. Defaults to 3.
         train_images (str, optional): Folder of the training images. Defaults to None (searched
             beside the COCO file).
         test_images (str, optional): Folder of the test images.
@@ -139,9 +141,19 @@ def create_study(
         tuple[Study, dict[str, dict]]: The study, and its COCO files by name.
 
     Raises:
-        InputError: If the data, the detector or an arm is invalid, more labeled images are
-            requested than available, or a test image is among the training images.
+        InputError: If a number, the data, the detector or an arm is invalid, more labeled images
+            are requested than available, or a test image is among the training images.
     """
+    _check_numbers(
+        rates,
+        {
+            '--seeds': seeds,
+            '--pretrain-iters': pretrain_iters,
+            '--pretrain-batch': pretrain_batch,
+            '--fine-tune-iters': fine_tune_iters,
+            '--fine-tune-batch': fine_tune_batch,
+        },
+    )
     parsed = [parse_arm(arm) for arm in arms]
     for arm in parsed:
         check_files(arm)
@@ -158,13 +170,19 @@ def create_study(
         )
     )
     training, testing = read_coco(train), read_coco(test)
-    classes = _classes(training, train)
-    if unknown := set(_classes(testing, test)) - set(classes):
+    classes = tuple(class_names(training, train).values())
+    if unknown := set(class_names(testing, test).values()) - set(classes):
         raise InputError(
             f'{test} has the class {min(unknown)}, which {train} lacks; use the same classes'
         )
+    masks = loads_masks(cfg)
+    training = unify_labels(training, train, classes, masks)
+    testing = unify_labels(testing, test, classes, masks)
     total = len(training['images'])
     available = total - round(VALIDATION * total)
+    for share in labels:
+        if isinstance(share, float) and not 0 < share <= 1:
+            raise InputError(f'--labels has the share {share:.0%}; set shares from 0 % to 100 %')
     counts = tuple(round(size * available) if isinstance(size, float) else size for size in labels)
     if max(counts) > available:
         raise InputError(
@@ -180,7 +198,8 @@ def create_study(
     )
     labeled = label_subsets(training, [available], fold=0)[available]
     chosen = {image['id'] for image in labeled['images']}
-    validation = select_images(training, training['by_id'].keys() - chosen)
+    rest = {image['id'] for image in training['images']} - chosen
+    validation = select_images(training, rest)
     files = {'val': validation, 'test': testing}
     for seed in range(seeds):
         for count, subset in label_subsets(labeled, counts, fold=seed).items():
@@ -214,7 +233,8 @@ def write_study(study: Study, files: Mapping[str, dict], work_dir: Path) -> None
     A study with the same settings and fewer seeds in the folder is extended.
 
     Raises:
-        InputError: If the folder contains a study with other settings, or with more seeds.
+        InputError: If the folder contains a study with other settings, with other labels, or with
+            more seeds.
     """
     path = work_dir / 'study.json'
     if path.is_file():
@@ -224,19 +244,31 @@ def write_study(study: Study, files: Mapping[str, dict], work_dir: Path) -> None
                 f'{work_dir} contains a study with other settings; set another --work-dir, or pass '
                 'only --work-dir to resume that study'
             )
-    for name, contents in files.items():
-        write_coco(contents, work_dir / f'labels/{name}.json')
+    paths = {name: work_dir / f'labels/{name}.json' for name in files}
+    for name, labels in paths.items():
+        # jobs that are done or running have used this file
+        if labels.is_file() and json.loads(labels.read_text()) != files[name]:
+            raise InputError(
+                f'{labels} differs from the labels in {study.train} and {study.test}, which have '
+                'changed since the study began; restore them, or set another --work-dir'
+            )
+    for name, labels in paths.items():
+        if not labels.is_file():
+            write_coco(files[name], labels)
     atomic_write(path, lambda path: path.write_text(study.to_json()))
 
 
-def _classes(coco: dict, path: str) -> tuple[str, ...]:
-    categories = coco.get('categories')
-    valid = isinstance(categories, list) and all(
-        isinstance(each, dict) and isinstance(each.get('name'), str) for each in categories
-    )
-    if not valid or not categories:
-        raise InputError(f'{path} has no categories with names; pass a COCO file with categories')
-    return tuple(each['name'] for each in sorted(categories, key=lambda each: each['id']))
+def _check_numbers(rates: Sequence[float] | None, numbers: Mapping[str, int | None]) -> None:
+    for option, number in numbers.items():
+        if number is not None and number < 1:
+            raise InputError(f'{option} is {number}; set a number of at least 1')
+    for rate in rates or ():
+        if not 0 < rate < math.inf:
+            raise InputError(f'--rates has the value {rate}; set finite values above 0')
+    # the name of a job has six digits of its rate
+    names = [f'{rate:g}' for rate in rates or ()]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f'--rates has the value {min(twice)} twice; use each value only once')
 
 
 def _check_weights(arms: Sequence[Arm], cfg: Config, name: str) -> None:

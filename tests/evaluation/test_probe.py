@@ -99,6 +99,25 @@ def test_bad_input_is_one_sentence(root, change, message):
         probe_checkpoints(dict(a=str(root / 'crosscl.pth')), **arguments)
 
 
+@pytest.mark.slow(10)
+def test_classes_are_matched_by_name(root, tmp_path):
+    train, test = files(root)
+    coco = json.loads(test.read_text())
+    for entry in coco['categories']:
+        entry['id'] = 5 - entry['id']
+    for entry in coco['annotations']:
+        entry['category_id'] = 5 - entry['category_id']
+    (tmp_path / 'val.json').write_text(json.dumps(coco))
+    first, second = (
+        probe_checkpoints(
+            dict(untrained=None, a=str(root / 'crosscl.pth')), train, path, [8], view_size=64,
+            test_images=root / 'objects/val',
+        )
+        for path in (test, tmp_path / 'val.json')
+    )  # fmt: skip
+    assert first.accuracies == second.accuracies
+
+
 def test_a_category_without_training_boxes_is_named(root, tmp_path):
     train, test = files(root)
     coco = json.loads(test.read_text())

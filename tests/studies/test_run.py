@@ -9,7 +9,14 @@ import pytest
 
 from mmcrosscl.cli import main
 from mmcrosscl.errors import InputError, RunError
-from mmcrosscl.studies import jobs, publish, read_results_file, run, run_study
+from mmcrosscl.studies import (
+    create_study,
+    jobs,
+    publish,
+    read_results_file,
+    run,
+    run_study,
+)
 from tests.studies.data import write_data
 
 
@@ -105,6 +112,27 @@ def test_a_file_that_is_no_results_file_is_refused(tmp_path, text):
 def test_a_folder_without_a_study_is_refused(tmp_path):
     with pytest.raises(InputError, match='contains no study; pass --detector'):
         run_study(tmp_path)
+
+
+def test_settings_are_not_ignored_when_a_study_is_resumed(tmp_path, capsys):
+    words = ['study', '--work-dir', str(tmp_path), '--seeds', '5']
+    assert main(words) == 1
+    assert 'error: --detector is missing; pass it, or only --work-dir' in capsys.readouterr().err
+
+
+def test_a_signal_while_a_job_starts_reaches_the_job(tmp_path, monkeypatch):
+    runner = run.StudyRunner(tmp_path, create_study(**write_data(tmp_path))[0], lambda: None)
+
+    class Interrupted(subprocess.Popen):
+        def __init__(self, command, **options):
+            super().__init__(['sleep', '60'], **options)
+            runner._stop(signal.SIGTERM, None)
+
+    monkeypatch.setattr(run.subprocess, 'Popen', Interrupted)
+    began = time.monotonic()
+    with (tmp_path / 'lock').open('w') as lock, pytest.raises(run._Stopped):
+        runner._execute([], tmp_path, None, lock)
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.slow(40)

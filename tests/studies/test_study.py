@@ -34,8 +34,15 @@ def test_the_validation_part_is_in_no_subset(settings, tmp_path):
         assert (len(small), len(large)) == (8, 16)
     assert ids(files['train.0@8']) != ids(files['train.1@8'])
     write_study(study, files, tmp_path)
-    written = json.loads((tmp_path / 'labels/test.json').read_text())
-    assert written == json.loads(Path(settings['test']).read_text())
+    written, given = (
+        json.loads(Path(path).read_text())
+        for path in (tmp_path / 'labels/test.json', settings['test'])
+    )
+    assert written['images'] == given['images']
+    # the file numbers the classes from 0
+    assert [(a['bbox'], a['category_id'] - 1) for a in written['annotations']] == [
+        (a['bbox'], a['category_id']) for a in given['annotations']
+    ]
 
 
 def test_a_study_is_extended_by_seeds(settings, tmp_path):
@@ -47,6 +54,21 @@ def test_a_study_is_extended_by_seeds(settings, tmp_path):
     assert {path.name.split('@')[0] for path in (tmp_path / 'labels').iterdir()} >= {'train.1'}
     with pytest.raises(InputError, match='contains a study with other settings'):
         write_study(*create_study(**{**settings, 'seeds': 1}), tmp_path)
+
+
+def test_a_study_whose_labels_have_changed_is_not_extended(tmp_path):
+    settings = write_data(tmp_path / 'data', train=40)
+    work_dir = tmp_path / 'study'
+    write_study(*create_study(**{**settings, 'seeds': 1}), work_dir)
+    before = {path: path.read_text() for path in work_dir.rglob('*.json')}
+    path = Path(settings['train'])
+    coco = json.loads(path.read_text())
+    coco['annotations'] = [a for a in coco['annotations'] if a['image_id'] != 3]
+    path.write_text(json.dumps(coco))
+    extended = create_study(**{**settings, 'seeds': 2})
+    with pytest.raises(InputError, match='differs from the labels in .*train.json and .*val.json'):
+        write_study(*extended, work_dir)
+    assert {path: path.read_text() for path in work_dir.rglob('*.json')} == before
 
 
 def test_a_study_is_read_as_it_was_written(settings, tmp_path):
@@ -100,6 +122,16 @@ def empty_classes(settings):
         (dict(detector='absent.py'), r'absent\.py does not exist'),
         (dict(arms=['weights=absent.pth']), r'absent\.pth does not exist'),
         (empty_classes, 'has the class zebra, which .* lacks'),
+        (dict(detector='mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'), 'has no segmentation'),
+        (dict(seeds=0), '^--seeds is 0; set a number of at least 1$'),
+        (dict(pretrain_iters=0), '^--pretrain-iters is 0'),
+        (dict(pretrain_batch=-3), '^--pretrain-batch is -3'),
+        (dict(fine_tune_iters=-5), '^--fine-tune-iters is -5'),
+        (dict(fine_tune_batch=0), '^--fine-tune-batch is 0'),
+        (dict(rates=[0.0]), r'^--rates has the value 0.0; set finite values above 0$'),
+        (dict(rates=[float('nan')]), '^--rates has the value nan'),
+        (dict(rates=[1e-3, 1.0000001e-3]), '^--rates has the value 0.001 twice; use each value'),
+        (dict(labels=[float('nan')]), '^--labels has the share nan%; set shares from 0 % to 100 %'),
     ],
 )
 def test_invalid_settings_are_refused(tmp_path, change, message):

@@ -1,0 +1,66 @@
+"""What a job leaves behind if it is interrupted at any point."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mmcrosscl.studies import create_study, jobs
+from mmcrosscl.studies.jobs import RESULT, job_folder, run_job
+from mmcrosscl.studies.plan import FINAL
+from mmcrosscl.studies.study import write_study
+from tests.studies.data import write_data
+
+
+def execute(words: list[str], folder: Path) -> None:
+    """Write the files of `mmcrosscl train` and `mmcrosscl test`."""
+    if words[0] == 'train':
+        checkpoint = folder / 'iter_2.pth'
+        checkpoint.touch()
+        (folder / 'last_checkpoint').write_text(str(checkpoint))
+        log, step = folder / '1/vis_data/scalars.json', dict(step=2)
+    else:
+        assert Path(words[2]).is_file()
+        log, step = folder / 'test/1/1.json', {}
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(json.dumps({'coco/bbox_mAP': 0.25, 'coco/bbox_mAP_50': 0.5, **step}))
+
+
+@pytest.fixture(scope='module')
+def settings(tmp_path_factory):
+    return {
+        **write_data(tmp_path_factory.mktemp('data')),
+        'arms': ['random'],
+        'rates': [1e-3, 2e-3],
+    }
+
+
+@pytest.mark.parametrize('seed', [0, 1])
+def test_a_result_that_cannot_be_written_is_written_later(settings, tmp_path, monkeypatch, seed):
+    """The weights are removed after the result is written."""
+    study, files = create_study(**settings)
+    write_study(study, files, tmp_path)
+    done: set[str] = set()
+
+    def write(path, function):
+        if Path(path).parent.name.startswith(f'final-random-12-seed{seed}') and not done:
+            done.add('failed')
+            raise OSError(28, 'No space left on device')
+        original(path, function)
+
+    original = jobs.atomic_write
+    (final,) = (job for job in study.plan.jobs() if (job.kind, job.seed) == (FINAL, seed))
+    for job in study.plan.needs(final):
+        run_job(tmp_path, study, job, execute)
+    monkeypatch.setattr(
+        jobs, 'atomic_write', lambda path, f: (write if path.name == RESULT else original)(path, f)
+    )
+    with pytest.raises(OSError, match='No space left'):
+        run_job(tmp_path, study, final, execute)
+    assert not (job_folder(tmp_path, final) / RESULT).exists()
+    result = run_job(tmp_path, study, final, execute)
+    assert (result['ap'], result['ap50']) == (25, 50)
+    assert (job_folder(tmp_path, final) / RESULT).is_file()
+    # the searches belong to the first seed
+    left = {path.parent.name.partition('-')[0] for path in tmp_path.glob('jobs/*/*.pth')}
+    assert left == ({'search'} if seed else set())
