@@ -3,12 +3,13 @@
 import math
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from mmengine.config import Config
 
 from mmcrosscl.checkpoints import (
     atomic_write,
@@ -34,12 +35,22 @@ from mmcrosscl.detectors import (
     used_levels,
 )
 from mmcrosscl.engine import build_runner, load_config, merge_changes, read_config
+from mmcrosscl.engine.options import merge_options
 from mmcrosscl.engine.runner.initial_weights import check_initial_weights
 from mmcrosscl.errors import EXIT_PREEMPTED, InputError, Preempted, RunError
 from mmcrosscl.launch import launch
 from mmcrosscl.quiet import quiet_output
 
 BATCH_SIZE = 32
+# settings that an option determines
+CONFIGURED = {
+    '--epochs': 'train_cfg.max_iters',
+    '--iters': 'train_cfg.max_iters',
+    '--batch-size': 'train_dataloader.batch_size',
+    '--terms': 'model.head.terms',
+    '--weights': 'pretrained',
+    '--data': 'train_dataloader.dataset.data_root',
+}
 
 
 @quiet_output()
@@ -86,7 +97,8 @@ def pretrain(
             levels) and 'global' (the global term alone, as in MoCo v2). Defaults to 'crosscl'.
         changes (str | Path, optional): Config file whose settings are merged into the config that
             is written, for settings that `--cfg-options` cannot express.
-        resume (bool): Resume from the newest checkpoint in the work dir, with its config.
+        resume (bool): Resume from the newest checkpoint in the work dir, with its config. The other
+            arguments must agree with it.
         amp (bool): Train in float16 with loss scaling. Defaults to False.
         options (Mapping, optional): Settings to override, as in :func:`load_config`.
 
@@ -124,14 +136,18 @@ def pretrain(
     images = len(dataset)
     features = dry_run(parts, choose_view_size(dataset))
     config = work_dir / f'pretrain_{parts.name}.py'
+    schedule = _schedule(images, epochs, iters, batch_size, gpus or 1)
+    start = None if weights is None else str(Path(weights).resolve())
+    text = config_text(parts, features, folder, images, schedule, terms, start)
+    if changes is not None:
+        text = merge_changes(text, str(changes))
     if resume and config.is_file():
+        given = {**numbers, '--data': data, '--weights': weights}
+        # the default does not show whether the terms were given
+        given['--terms'] = terms if terms != 'crosscl' else None
+        names = [option for option, value in given.items() if value is not None]
+        _check_resumed(config, text, names, changes, options)
         text = config.read_text()
-    else:
-        schedule = _schedule(images, epochs, iters, batch_size, gpus or 1)
-        start = None if weights is None else str(Path(weights).resolve())
-        text = config_text(parts, features, folder, images, schedule, terms, start)
-        if changes is not None:
-            text = merge_changes(text, str(changes))
     settings: dict[str, Any] = dict(work_dir=work_dir, options=options, resume=resume, amp=amp)
     arguments = _arguments(**settings)
     with TemporaryDirectory() as temporary:
@@ -158,6 +174,48 @@ def pretrain(
     result = _export(parts, work_dir)
     _print(report(parts, features, name, result))
     return result
+
+
+def _check_resumed(
+    config: Path,
+    text: str,
+    names: Collection[str],
+    changes: str | Path | None,
+    options: Mapping[str, object],
+) -> None:
+    """Raise an error if an argument would change the config of a pre-training that is resumed.
+
+    Args:
+        config (Path): The config.
+        text (str): Text of the config of a new pre-training with the same arguments.
+        names (Collection[str]): Options that are given.
+        changes (str | Path, optional): See :func:`pretrain`.
+        options (Mapping): See :func:`pretrain`.
+    """
+    before = read_config(str(config))
+    # settings without an option, such as the number of workers, depend on the machine
+    after = Config.fromstring(text, '.py')
+    compared = [(option, CONFIGURED[option], after) for option in names if option in CONFIGURED]
+    if changes is not None:
+        merged = Config.fromstring(merge_changes(config.read_text(), str(changes)), '.py')
+        compared += [('--changes', key, merged) for key in read_config(str(changes))]
+        merge_options(merged, options)
+    # training writes the config with the options
+    merge_options(before, options)
+    merge_options(after, options)
+    for option, key, other in compared:
+        if _setting(before, key) != _setting(other, key):
+            raise InputError(
+                f'{option} would change {key} of {config}, with which the run resumes; omit '
+                f'{option}, or set another --work-dir'
+            )
+
+
+def _setting(cfg: Config, key: str) -> object:
+    value: Any = cfg
+    for name in key.split('.'):
+        value = value.get(name) if isinstance(value, Mapping | Config) else None
+    return value
 
 
 def _schedule(

@@ -51,6 +51,31 @@ def test_the_checkpoint_fits_the_detector(rtmdet):
         assert torch.equal(value, trained['state_dict'][name])
 
 
+@pytest.mark.slow(20)
+def test_a_resumed_pre_training_refuses_other_settings(rtmdet, photos, tmp_path):
+    changes = tmp_path / 'changes.py'
+    changes.write_text('model = dict(momentum=0.01)')
+    config = rtmdet.parent / 'pretrain_rtmdet_tiny_8xb32-300e_coco.py'
+    for change, option, key in (
+        (dict(iters=5), '--iters', 'train_cfg.max_iters'),
+        (dict(iters=None, epochs=3), '--epochs', 'train_cfg.max_iters'),
+        (dict(batch_size=4), '--batch-size', 'train_dataloader.batch_size'),
+        (dict(terms='global'), '--terms', 'model.head.terms'),
+        (dict(changes=changes), '--changes', 'model'),
+        (dict(data=photos / 'astronaut'), '--data', 'train_dataloader.dataset.data_root'),
+        (dict(weights=rtmdet, from_scratch=False), '--weights', 'pretrained'),
+    ):
+        message = f'{option} would change {key} of {config}, with which the run resumes; omit'
+        arguments = {**SHORT, 'data': photos, **change, 'resume': True}
+        with pytest.raises(InputError, match=re.escape(message)):
+            mmcrosscl.pretrain(RTMDET, work_dir=rtmdet.parent, **arguments)
+    changes.write_text('model = dict(momentum=0.001)')
+    same = dict(**SHORT, changes=changes, resume=True)
+    assert mmcrosscl.pretrain(RTMDET, photos, rtmdet.parent, **same) == rtmdet
+    other = {**SHORT, 'iters': 5, 'options': {**SMALL, 'train_cfg.max_iters': 2}, 'resume': True}
+    assert mmcrosscl.pretrain(RTMDET, photos, rtmdet.parent, **other) == rtmdet
+
+
 @pytest.mark.slow(30)
 def test_a_detector_is_fine_tuned_with_its_own_config(rtmdet, tmp_path):
     """As with the demo's labeled images, which the config of RTMDet is changed for by options."""
