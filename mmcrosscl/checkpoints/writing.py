@@ -42,6 +42,8 @@ def write_checkpoint(contents: dict, path: str | Path) -> None:
 def atomic_write(path: str | Path, write: Callable[[Path], object]) -> None:
     """Write to a temporary file in the same folder, then rename it to ``path``.
 
+    The folder is created if it does not exist.
+
     Args:
         path (str | Path): File to write. At any time, it has either all of its old contents or all
             of its new contents.
@@ -56,6 +58,7 @@ def atomic_write(path: str | Path, write: Callable[[Path], object]) -> None:
     partial = path.parent / f'.{path.name}.partial'
     try:
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             # a symbolic link of the same name would redirect the write to another file
             partial.unlink(missing_ok=True)
             write(partial)
@@ -77,7 +80,9 @@ def atomic_write(path: str | Path, write: Callable[[Path], object]) -> None:
 
 
 def _unwritable(path: Path, error: Exception) -> InputError:
-    return InputError(f'cannot write {path}: {error}; make room, or choose another path')
+    # an OSError would name the temporary file
+    reason = getattr(error, 'strerror', None) or error
+    return InputError(f'cannot write {path}: {reason}; make room, or choose another path')
 
 
 def _copy(value: Tensor) -> Tensor:

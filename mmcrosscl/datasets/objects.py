@@ -114,13 +114,15 @@ def read_coco(path: str | Path) -> dict:
         isinstance(image, Mapping)
         and isinstance(image.get('id'), int | str)
         and isinstance(image.get('file_name'), str)
+        and all(isinstance(image.get(side, 0), int | float) for side in ('width', 'height'))
         for image in contents['images']
     )
     valid = valid and all(map(_is_annotation, contents['annotations']))
     if not valid:
         raise InputError(
-            f'{path} is not in COCO format; it needs `images` with id and file_name, and '
-            '`annotations` with image_id and bbox [x, y, width, height]'
+            f'{path} is not in COCO format; it needs `images` with id and file_name, a width and '
+            'height that are numbers if they are given, and `annotations` with image_id and bbox '
+            '[x, y, width, height]'
         )
     contents['by_id'] = {}
     for image in contents['images']:
@@ -145,7 +147,7 @@ def select_images(coco: Mapping, ids: Collection) -> dict:
 
 
 def write_coco(contents: Mapping, path: str | Path) -> None:
-    """Write a COCO file atomically, and create its folder.
+    """Write a COCO file atomically.
 
     Args:
         contents (Mapping): The contents. 'by_id', which :func:`read_coco` adds, is not written.
@@ -155,12 +157,7 @@ def write_coco(contents: Mapping, path: str | Path) -> None:
         InputError: If the file cannot be written.
     """
     text = json.dumps({key: value for key, value in contents.items() if key != 'by_id'})
-
-    def write(partial: Path) -> None:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text)
-
-    atomic_write(path, write)
+    atomic_write(path, lambda partial: partial.write_text(text))
 
 
 def find_images(
@@ -178,12 +175,15 @@ def find_images(
         option (str): Option that sets the folder, for the message. Defaults to '--images'.
 
     Raises:
-        InputError: If the first image is in none of the folders.
+        InputError: If the file has no images, or the first one is in none of the folders.
     """
     if folder is not None:
         return Path(folder)
     ann_file = Path(ann_file)
-    name = next((image['file_name'] for image in read_coco(ann_file)['images']), '')
+    images = read_coco(ann_file)['images']
+    if not images:
+        raise InputError(f'{ann_file} has no images; pass a COCO file with images')
+    name = images[0]['file_name']
     # 'instances_val2017' and 'val.1@10' are annotations of the splits val2017 and val
     split = ann_file.stem.rpartition('_')[2].partition('.')[0]
     parents = (ann_file.parent, ann_file.parent.parent)
@@ -198,7 +198,7 @@ def find_images(
 
 
 def _is_annotation(entry: object) -> bool:
-    if not isinstance(entry, Mapping) or 'image_id' not in entry:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get('image_id'), int | str):
         return False
     box = entry.get('bbox')
     return isinstance(box, list) and len(box) == 4 and all(isinstance(x, int | float) for x in box)

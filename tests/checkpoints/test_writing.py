@@ -50,8 +50,14 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert path.read_bytes() == before and os.listdir(tmp_path) == ['x.pth']
 
 
-def test_a_missing_folder_is_named(tmp_path):
+def test_a_missing_folder_is_created(tmp_path):
+    write_checkpoint(STATE, tmp_path / 'new/folder/x.pth')
+    assert (tmp_path / 'new/folder/x.pth').is_file()
+
+
+def test_a_file_in_place_of_the_folder_is_an_error_that_names_the_checkpoint(tmp_path):
+    (tmp_path / 'gone').touch()
     with pytest.raises(
-        InputError, match='cannot write .*gone/x.pth: .*make room, or choose another path'
+        InputError, match='cannot write [^ ]*gone/x.pth: Not a directory; make room, or choose'
     ):
         write_checkpoint(STATE, tmp_path / 'gone/x.pth')

@@ -67,6 +67,8 @@ def test_crowds_are_omitted_and_boxes_are_clipped(root, monkeypatch):
         (lambda labels: labels.pop('images'), 'is not in COCO format'),
         (lambda labels: labels['annotations'][0].pop('bbox'), 'is not in COCO format'),
         (lambda labels: labels['annotations'][0].update(bbox=[1, 2]), 'is not in COCO format'),
+        (lambda labels: labels['annotations'][0].update(image_id=[]), 'is not in COCO format'),
+        (lambda labels: labels['images'][0].update(width=None), 'is not in COCO format'),
     ],
 )
 def test_a_file_without_boxes_is_refused(root, edit, message):
@@ -104,6 +106,12 @@ def test_images_that_are_nowhere_are_named(tmp_path):
         json.dumps(dict(images=[dict(id=1, file_name='a.jpg')], annotations=[], categories=[]))
     )
     with pytest.raises(InputError, match=r'a\.jpg, the first image .* --images'):
+        find_images(tmp_path / 'val.json')
+
+
+def test_a_file_without_images_is_refused(tmp_path):
+    (tmp_path / 'val.json').write_text(json.dumps(dict(images=[], annotations=[])))
+    with pytest.raises(InputError, match=r'val\.json has no images; pass a COCO file with images'):
         find_images(tmp_path / 'val.json')
 
 

@@ -74,7 +74,7 @@ def _write_split(
         for category, (left, top, width, height) in _objects(canvas, photos, rng):
             annotations.append(
                 dict(
-                    id=len(annotations),
+                    id=len(annotations) + 1,
                     image_id=image_id,
                     category_id=category,
                     bbox=[left, top, width, height],

@@ -188,7 +188,7 @@ def _coco(scenes: Sequence[list[tuple[int, list[int], int]]]) -> dict:
     objects = [(index, *each) for index, found in enumerate(scenes) for each in found]
     annotations = [
         dict(id=number, image_id=index, category_id=category, bbox=box, area=pixels, iscrowd=0)
-        for number, (index, category, box, pixels) in enumerate(objects)
+        for number, (index, category, box, pixels) in enumerate(objects, 1)
     ]
     categories = [dict(id=index, name=name) for index, name in enumerate(CLASSES)]
     return dict(images=images, annotations=annotations, categories=categories)

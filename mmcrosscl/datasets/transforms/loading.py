@@ -41,9 +41,10 @@ PAUSES = (0.1, 0.4, 1.6)
 class LoadImage(BaseTransform):
     """Load an image as 8-bit RGB in upright orientation.
 
-    Grayscale, palette, CMYK, 16-bit and transparent images are converted. EXIF orientation is
-    applied. A truncated file raises an error, whereas mmcv's ``LoadImageFromFile`` returns a partly
-    gray image.
+    Grayscale, palette, CMYK, 16-bit and transparent images are converted. Floating-point images
+    are scaled from 0, or their minimum if it is negative, to their maximum; NaN/Inf pixels get the
+    lower value. EXIF orientation is applied. A truncated file raises an error, whereas mmcv's
+    ``LoadImageFromFile`` returns a partly gray image.
 
     **Required Keys:**
 
@@ -216,9 +217,13 @@ def _decode(image: Image.Image) -> np.ndarray:
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith(('I', 'F')):
-        gray = np.asarray(image)
+        gray, scale = np.asarray(image), 257.0
         # Pillow would clip values above 255 instead of scaling them
-        scale = 257 if image.mode.startswith('I') else max(float(gray.max()), 1e-6) / 255
+        if image.mode.startswith('F'):
+            finite = np.isfinite(gray)
+            low = gray.min(where=finite, initial=0)
+            gray = np.where(finite, gray, low) - low
+            scale = max(float(gray.max()), 1e-6) / 255
         gray = np.clip(gray / scale, 0, 255).round().astype(np.uint8)
         return np.repeat(gray[:, :, None], 3, axis=2)
     return np.array(image.convert('RGB'))

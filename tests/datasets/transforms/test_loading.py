@@ -55,6 +55,20 @@ def test_16_bit_levels_are_scaled_and_not_clipped(tmp_path):
         assert np.abs(img[..., 0] - gray / 257).max() <= 0.5
 
 
+@pytest.mark.parametrize(
+    ('values', 'expected'),
+    [
+        ([0, 1, 4], [0, 64, 255]),
+        ([2, 5, np.nan], [102, 255, 0]),
+        ([-25, -10, -5, np.inf], [0, 191, 255, 0]),
+        ([np.nan, np.nan, np.nan], [0, 0, 0]),
+    ],
+)
+def test_floating_point_images_are_scaled(tmp_path, values, expected):
+    img = load(save(tmp_path / 'a.tif', np.array([values], np.float32)))['img']
+    assert img[0, :, 0].tolist() == expected
+
+
 @pytest.mark.parametrize('orientation', range(1, 9))
 def test_exif_orientation_is_applied(tmp_path, orientation):
     exif = Image.Exif()
