@@ -165,11 +165,11 @@ def markdown(results: Results) -> str:
 
 def format_mean(mean: Mean, sign: str = '') -> str:
     """Format a mean with its interval, such as '5.2 [4.8, 5.6]'."""
-    # z: no sign before a negative value that is rounded to 0
-    form = f'{sign}z.1f'
+    # z: no minus sign if the mean is rounded to 0; the sign of a bound decides the verdict
+    value = f'{mean.value:{sign}z.1f}'
     if math.isnan(mean.low):
-        return f'{mean.value:{form}}'
-    return f'{mean.value:{form}} [{mean.low:{form}}, {mean.high:{form}}]'
+        return value
+    return f'{value} [{mean.low:{sign}.1f}, {mean.high:{sign}.1f}]'
 
 
 def plot_scores(results: Results) -> Figure:
