@@ -1,6 +1,6 @@
 """Labels in the form of COCO that MMDetection and pycocotools evaluate correctly."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from numbers import Real
 
 from mmcrosscl.datasets import select_images
@@ -26,7 +26,9 @@ def class_names(coco: Mapping, path: str) -> dict[int, str]:
         for each in categories
     )
     if not valid or not categories:
-        raise InputError(f'{path} has no categories with id and name; pass a COCO file with both')
+        raise InputError(
+            f'{path} has no categories with an integer id and a name; pass a COCO file with both'
+        )
     for key in ('id', 'name'):
         values = [each[key] for each in categories]
         if twice := [value for value in values if values.count(value) > 1]:
@@ -64,7 +66,7 @@ def unify_labels(coco: Mapping, path: str, classes: Sequence[str], masks: bool =
     for annotation in coco['annotations']:
         where = f'annotation {annotation.get("id")} of {path}'
         category = annotation.get('category_id')
-        if category not in names:
+        if not isinstance(category, Hashable) or category not in names:
             raise InputError(f'{where} has the category_id {category}, which no category has')
         if masks and not annotation.get('segmentation'):
             raise InputError(
@@ -72,13 +74,14 @@ def unify_labels(coco: Mapping, path: str, classes: Sequence[str], masks: bool =
                 'or use a detector without them'
             )
         *_, width, height = annotation['bbox']
+        area = annotation.get('area')
         annotations.append(
             {
                 **annotation,
                 'id': len(annotations) + 1,
                 'category_id': number[names[category]],
                 'iscrowd': int(annotation.get('iscrowd') or 0),
-                'area': annotation.get('area', width * height),
+                'area': area if isinstance(area, Real) else width * height,
             }
         )
     if all(annotation['iscrowd'] for annotation in annotations):

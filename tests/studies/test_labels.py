@@ -69,13 +69,15 @@ def test_missing_fields_are_added(tmp_path):
 @pytest.mark.parametrize(
     ('place', 'change', 'message'),
     [
-        ('categories', dict(id=None), 'has no categories with id and name; pass a COCO file'),
-        ('categories', dict(name=None), 'has no categories with id and name'),
+        ('categories', dict(id=None), 'has no categories with an integer id and a name; pass a'),
+        ('categories', dict(id='7'), 'has no categories with an integer id and a name'),
+        ('categories', dict(name=None), 'has no categories with an integer id and a name'),
         ('categories', dict(id=5), 'has two categories with the id 5; join them'),
         ('categories', dict(name='dog'), 'has two categories with the name dog; join them'),
         ('images', dict(width=None), 'a.jpg of .* has no width and height; add them'),
         ('annotations', dict(category_id=1), 'annotation 0 of .* has the category_id 1, which no'),
         ('annotations', dict(category_id=None), 'has the category_id None'),
+        ('annotations', dict(category_id=[7]), r'has the category_id \[7\]'),
     ],
 )
 def test_unusable_labels_are_refused(tmp_path, place, change, message):
