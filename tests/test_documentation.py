@@ -147,7 +147,7 @@ def test_the_settings_of_the_evidence_change_a_pre_training_config():
     assert pipeline[2].sigma_range == (0.1, 1.0) and cfg.param_scheduler[1].end == 300
 
 
-@pytest.mark.parametrize('name', ['sensor', 'sensor50', 'photos'])
+@pytest.mark.parametrize('name', ['sensor', 'sensor50', 'demo', 'demo-rates', 'photos'])
 def test_the_tables_of_the_evidence_are_those_of_its_results_files(name):
     results = read_results_file(f'docs/evidence/{name}.json')
     page = Path('docs/evidence.md').read_text()
