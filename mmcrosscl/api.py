@@ -37,7 +37,13 @@ from mmcrosscl.detectors import (
 from mmcrosscl.engine import build_runner, load_config, merge_changes, read_config
 from mmcrosscl.engine.options import merge_options
 from mmcrosscl.engine.runner.initial_weights import check_initial_weights
-from mmcrosscl.errors import EXIT_PREEMPTED, InputError, Preempted, RunError
+from mmcrosscl.errors import (
+    EXIT_PREEMPTED,
+    InputError,
+    Preempted,
+    RunError,
+    check_at_least_one,
+)
 from mmcrosscl.launch import launch
 from mmcrosscl.quiet import quiet_output
 
@@ -113,9 +119,7 @@ def pretrain(
     """
     name, work_dir, options = str(detector), Path(work_dir), dict(options or {})
     numbers = {'--epochs': epochs, '--iters': iters, '--batch-size': batch_size, '--gpus': gpus}
-    for argument, value in numbers.items():
-        if value is not None and value < 1:
-            raise InputError(f'{argument} is {value}; set a number of at least 1')
+    check_at_least_one(numbers)
     if epochs is not None and iters is not None:
         raise InputError('--epochs and --iters are both set; set only one of them')
     if from_scratch and weights is not None:
@@ -163,7 +167,6 @@ def pretrain(
     # the training processes may use the same GPU
     torch.cuda.empty_cache()
     _print(describe(parts, features, cfg, images, gpus or 1, seconds))
-    work_dir.mkdir(parents=True, exist_ok=True)
     atomic_write(config, lambda path: path.write_text(text))
     command = shlex.join(['tools/dist_train.sh', str(config), str(gpus or 1), *arguments])
     _print(['The command of this training:', f'  {command}'])

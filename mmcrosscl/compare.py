@@ -69,7 +69,6 @@ def compare(
     if common:
         maps_of = {n: {k: x for k, x in maps.items() if k in common} for n, maps in maps_of.items()}
     figure = plot_similarity_maps(view, box, maps_of)
-    out.mkdir(parents=True, exist_ok=True)
     results, maps = out / 'similarity.json', out / 'maps.png'
     atomic_write(results, lambda path: path.write_text(comparison.to_json()))
     atomic_write(maps, lambda path: Image.fromarray(figure).save(path, 'png'))

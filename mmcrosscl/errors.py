@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import signal
+from collections.abc import Mapping
 
 # Invalid input: the same command fails again until the input is fixed.
 EXIT_INPUT = 1
@@ -99,3 +100,17 @@ def sentence(error: BaseException) -> str:
     if 'Traceback (most recent call last)' in text:
         text = text.splitlines()[-1]
     return re.sub(r'^[\w.]+Error: ', '', text)
+
+
+def check_at_least_one(numbers: Mapping[str, int | None]) -> None:
+    """Raise an error if a number is below 1.
+
+    Args:
+        numbers (Mapping[str, int | None]): Values by the name of their option. None is not checked.
+
+    Raises:
+        InputError: If a number is below 1.
+    """
+    for option, number in numbers.items():
+        if number is not None and number < 1:
+            raise InputError(f'{option} is {number}; set a number of at least 1')

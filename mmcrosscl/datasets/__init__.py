@@ -6,7 +6,14 @@ from mmcrosscl.structures import SeededIndex
 
 from .collate import collate_views
 from .label_subsets import label_subsets, write_label_subsets
-from .objects import ObjectDataset, find_images, read_coco, select_images, write_coco
+from .objects import (
+    ObjectDataset,
+    category_names,
+    find_images,
+    read_coco,
+    select_images,
+    write_coco,
+)
 from .samplers import SeededInfiniteSampler, SeededSampler
 from .shards import write_shards
 from .storage import absolute, image_size, open_image
@@ -20,6 +27,7 @@ __all__ = [
     'SeededSampler',
     'UnlabeledDataset',
     'absolute',
+    'category_names',
     'collate_views',
     'find_images',
     'image_size',

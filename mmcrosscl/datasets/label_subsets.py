@@ -7,7 +7,7 @@ import numpy as np
 
 from mmcrosscl.errors import InputError
 
-from .objects import read_coco, select_images, write_coco
+from .objects import category_names, read_coco, select_images, write_coco
 
 # images that are compared for each place in the order
 CANDIDATES = 16
@@ -42,7 +42,7 @@ def label_subsets(
     images = coco['images']
     counts = _counts(sizes, len(images))
     classes = _classes_of_images(coco)
-    names = {each['id']: each.get('name', each['id']) for each in coco.get('categories') or ()}
+    names = category_names(coco)
     order = _order(classes, max(counts), np.random.default_rng(fold))
     subsets = {}
     for size, count in zip(sizes, counts):

@@ -132,6 +132,12 @@ def read_coco(path: str | Path) -> dict:
     return contents
 
 
+def category_names(coco: Mapping) -> dict:
+    """Return the names of the categories of a COCO file by id, without those that have no name."""
+    categories = coco.get('categories') or ()
+    return {each['id']: each['name'] for each in categories if {'id', 'name'} <= set(each)}
+
+
 def select_images(coco: Mapping, ids: Collection) -> dict:
     """Return the contents of a COCO file with only some images and their annotations.
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from mmcrosscl.datasets import (
     ObjectDataset,
+    category_names,
     find_images,
     label_subsets,
     read_coco,
@@ -128,7 +129,7 @@ def probe_checkpoints(
         )
         names = [_file_names(subset, folders[0]) for subset in _flat(subsets)]
     # the ids of two files may differ
-    names_of = [_category_names(contents) for contents in (coco, read_coco(test))]
+    names_of = [category_names(contents) for contents in (coco, read_coco(test))]
     if not all(names_of):
         names_of = [{}, {}]
     training_classes, testing_classes = (
@@ -246,11 +247,6 @@ def _flat(subsets: Sequence[Mapping]) -> list[Mapping]:
 
 def _file_names(coco: Mapping, folder: str) -> set[str]:
     return {str(Path(folder, image['file_name'])) for image in coco['images']}
-
-
-def _category_names(coco: Mapping) -> dict:
-    categories = coco.get('categories') or ()
-    return {each['id']: each['name'] for each in categories if {'id', 'name'} <= set(each)}
 
 
 def _labels(dataset: ObjectDataset) -> set:

@@ -69,8 +69,8 @@ def run_job(work_dir: Path, study: Study, job: Job, execute: Execute) -> dict:
     # an interrupted job took longer than this; only the estimate of the remaining time uses it
     result['seconds'] = time.monotonic() - begin
     atomic_write(folder / RESULT, lambda path: path.write_text(json.dumps(result, indent=1)))
-    if job.kind == FINAL and job.labels is not None:
-        _remove_weights(work_dir, study, job, job.labels)
+    if job.kind == FINAL:
+        _remove_weights(work_dir, study, job)
     return result
 
 
@@ -131,11 +131,10 @@ def _final(work_dir: Path, study: Study, job: Job, folder: Path, execute: Execut
     return dict(rate=best.rate, length=best.length, **_test_scores(tested))
 
 
-def _remove_weights(work_dir: Path, study: Study, job: Job, labels: int) -> None:
+def _remove_weights(work_dir: Path, study: Study, job: Job) -> None:
     """Remove the detectors that only the test of a job needed."""
-    searches = study.plan.searches(study.plan.arm(job.arm), labels)
-    own = [each for each in searches if each.seed == job.seed]
-    for each in (job, *own):
+    searches = [each for each in study.plan.needs(job) if each.kind == SEARCH]
+    for each in (job, *(search for search in searches if search.seed == job.seed)):
         for weights in job_folder(work_dir, each).glob('*.pth'):
             weights.unlink(missing_ok=True)
 

@@ -126,7 +126,6 @@ def publish(results: Results, folder: str | Path) -> list[Path]:
         list[Path]: The files.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     table, plot, page = (folder / name for name in ('results.md', 'ap.png', 'report.html'))
     text = markdown(results)
     atomic_write(table, lambda path: path.write_text(text))

@@ -21,7 +21,7 @@ from mmcrosscl.datasets import (
 )
 from mmcrosscl.detectors import default_iterations, find_detector, loads_weights
 from mmcrosscl.engine import read_config
-from mmcrosscl.errors import InputError
+from mmcrosscl.errors import InputError, check_at_least_one
 
 from .arms import OWN, Arm, check_files, parse_arm
 from .fine_tuning import learning_rate, loads_masks
@@ -144,16 +144,14 @@ def create_study(
         InputError: If a number, the data, the detector or an arm is invalid, more labeled images
             are requested than available, or a test image is among the training images.
     """
-    _check_numbers(
-        rates,
-        {
-            '--seeds': seeds,
-            '--pretrain-iters': pretrain_iters,
-            '--pretrain-batch': pretrain_batch,
-            '--fine-tune-iters': fine_tune_iters,
-            '--fine-tune-batch': fine_tune_batch,
-        },
-    )
+    check_at_least_one({
+        '--seeds': seeds,
+        '--pretrain-iters': pretrain_iters,
+        '--pretrain-batch': pretrain_batch,
+        '--fine-tune-iters': fine_tune_iters,
+        '--fine-tune-batch': fine_tune_batch,
+    })  # fmt: skip
+    _check_rates(rates or ())
     parsed = [parse_arm(arm) for arm in arms]
     for arm in parsed:
         check_files(arm)
@@ -258,15 +256,12 @@ def write_study(study: Study, files: Mapping[str, dict], work_dir: Path) -> None
     atomic_write(path, lambda path: path.write_text(study.to_json()))
 
 
-def _check_numbers(rates: Sequence[float] | None, numbers: Mapping[str, int | None]) -> None:
-    for option, number in numbers.items():
-        if number is not None and number < 1:
-            raise InputError(f'{option} is {number}; set a number of at least 1')
-    for rate in rates or ():
+def _check_rates(rates: Sequence[float]) -> None:
+    for rate in rates:
         if not 0 < rate < math.inf:
             raise InputError(f'--rates has the value {rate}; set finite values above 0')
     # the name of a job has six digits of its rate
-    names = [f'{rate:g}' for rate in rates or ()]
+    names = [f'{rate:g}' for rate in rates]
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f'--rates has the value {min(twice)} twice; use each value only once')
 

@@ -9,14 +9,7 @@ import pytest
 
 from mmcrosscl.cli import main
 from mmcrosscl.errors import InputError, RunError
-from mmcrosscl.studies import (
-    create_study,
-    jobs,
-    publish,
-    read_results_file,
-    run,
-    run_study,
-)
+from mmcrosscl.studies import create_study, jobs, publish, read_results_file, run, run_study
 from tests.studies.data import write_data
 
 

@@ -162,7 +162,7 @@ def validates_now(loop: BaseLoop) -> bool:
         done, last = loop.iter, loop.max_iters
     else:
         return False
-    # the interval of `dynamic_intervals`, which MMEngine chooses at this point of the loop
+    # sets the interval of `dynamic_intervals`, as at this point of the loop; no method is public
     loop._decide_current_val_interval()
     return done >= loop.val_begin and (done % loop.val_interval == 0 or done == last)
 

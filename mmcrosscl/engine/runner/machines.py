@@ -47,7 +47,6 @@ def copy_to_machines(path: Path) -> None:
                     file.write(chunk)
 
     if leads and own != wanted:
-        path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, receive)
     else:
         receive(None)
