@@ -281,6 +281,11 @@ def test_the_example_of_changes_trains_three_levels(photos, tmp_path, capsys):
         (dict(weights='absent.pth'), r'absent\.pth does not exist'),
         (dict(weights='a.pth', from_scratch=True), 'set only one of them'),
         (dict(changes='absent.py'), r'absent\.py does not exist'),
+        pytest.param(
+            dict(amp=True),
+            'float16 needs a GPU',
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason='float16 works on a GPU'),
+        ),
     ],
 )
 def test_bad_starts_are_refused_before_anything_is_written(photos, tmp_path, settings, message):

@@ -6,6 +6,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, Compose
 from mmengine.device import get_device
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
 from mmcrosscl.datasets import collate_views
@@ -17,7 +18,7 @@ CPU_IMAGES = 4
 def seconds_per_iteration(cfg: Config, dataset: BaseDataset) -> float:
     """Time the loading of images and a training step of a pre-training config.
 
-    The weights are random, and nothing is written.
+    The weights are random, and nothing is written. The precision is that of the optimizer wrapper.
 
     Args:
         cfg (Config): Pre-training config with a :class:`~mmcrosscl.models.CrossCL`.
@@ -40,9 +41,11 @@ def seconds_per_iteration(cfg: Config, dataset: BaseDataset) -> float:
         batch = collate_views([dataset[index % len(dataset)] for index in range(count)])
         loading = (time.perf_counter() - begin) / count
         model = MODELS.build(cfg.model).to(device).train()
+        optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
         for _ in range(2):
             begin = time.perf_counter()
-            losses = model(**model.data_preprocessor(batch), mode='loss')
+            with optim_wrapper.optim_context(model):
+                losses = model(**model.data_preprocessor(batch), mode='loss')
             loss, _ = model.parse_losses(losses)
             loss.backward()
             if device == 'cuda':

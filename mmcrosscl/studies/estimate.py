@@ -22,6 +22,7 @@ from mmcrosscl.detectors import (
     seconds_per_iteration,
 )
 from mmcrosscl.engine import load_config, merge_changes, read_config
+from mmcrosscl.engine.runner.devices import check_device
 
 from .arms import Arm
 from .fine_tuning import Labels, fine_tuning_config
@@ -40,7 +41,8 @@ def estimate(work_dir: Path, study: Study) -> dict[str, float]:
         study (Study): The study.
 
     Raises:
-        InputError: If the detector cannot be built or pre-trained.
+        InputError: If the detector cannot be built or pre-trained, or if its precision needs a GPU
+            and there is none.
     """
     plan = study.plan
     steps = _pretrain_steps(study, [arm for arm in plan.arms if arm.terms is not None])
@@ -91,6 +93,7 @@ def _pretrain_steps(study: Study, arms: Sequence[Arm]) -> dict[str, float]:
             path = Path(temporary, 'pretrain.py')
             path.write_text(text)
             cfg = load_config(path, work_dir=temporary)
+        check_device(cfg.optim_wrapper)
         steps[arm.name] = seconds_per_iteration(cfg, pool)
     return steps
 
