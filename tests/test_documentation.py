@@ -11,9 +11,9 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import VISBACKENDS
 
 from mmcrosscl.datasets.transforms import LoadImage
-from mmcrosscl.engine import SimilarityMapHook, build_runner, load_config
+from mmcrosscl.engine import BFloat16OptimWrapper, SimilarityMapHook, build_runner, load_config
 from mmcrosscl.evaluation import CrossStageSimilarity
-from mmcrosscl.registry import HOOKS, METRICS, MODELS, TRANSFORMS
+from mmcrosscl.registry import HOOKS, METRICS, MODELS, OPTIM_WRAPPERS, TRANSFORMS
 from mmcrosscl.studies import read_results_file
 from mmcrosscl.studies.publish import format_mean
 from mmcrosscl.studies.statistics import Mean
@@ -145,9 +145,13 @@ def test_the_settings_of_the_evidence_change_a_pre_training_config():
     pipeline = [TRANSFORMS.build(step) for step in cfg.train_dataloader.dataset.pipeline]
     assert cfg.model.momentum == 0.01 and pipeline[1].scale == 96
     assert pipeline[2].sigma_range == (0.1, 1.0) and cfg.param_scheduler[1].end == 300
+    cfg = Config.fromfile('configs/crosscl/r50_8xb32_folder.py')
+    cfg.merge_from_dict(Config.fromfile('docs/evidence/momentum.py').to_dict())
+    assert cfg.model.momentum == 0.01 and cfg.model.backbone.depth == 50
+    assert OPTIM_WRAPPERS.get(cfg.optim_wrapper.type) is BFloat16OptimWrapper
 
 
-@pytest.mark.parametrize('name', ['sensor', 'sensor50', 'demo', 'demo-rates', 'photos'])
+@pytest.mark.parametrize('name', ['sensor', 'sensor50', 'demo', 'demo-rates', 'photos', 'r18'])
 def test_the_tables_of_the_evidence_are_those_of_its_results_files(name):
     results = read_results_file(f'docs/evidence/{name}.json')
     page = Path('docs/evidence.md').read_text()
