@@ -36,7 +36,6 @@ from mmcrosscl.detectors import (
 )
 from mmcrosscl.engine import build_runner, load_config, merge_changes, read_config
 from mmcrosscl.engine.options import merge_options
-from mmcrosscl.engine.runner.devices import check_device
 from mmcrosscl.engine.runner.initial_weights import check_initial_weights
 from mmcrosscl.errors import (
     EXIT_PREEMPTED,
@@ -160,7 +159,6 @@ def pretrain(
         draft = Path(temporary, config.name)
         draft.write_text(text)
         cfg = load_config(draft, **settings)
-        check_device(cfg.optim_wrapper)
         seconds = seconds_per_iteration(cfg, dataset)
     # --terms and --changes may train other layers than those of the chosen levels
     trained = used_levels(cfg.model, features, ['query'])

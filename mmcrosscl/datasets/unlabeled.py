@@ -4,6 +4,7 @@ import copy
 import logging
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from mmengine.logging import print_log
@@ -94,10 +95,10 @@ class UnlabeledDataset(ImageDataset):
     An image that cannot be read is replaced; see :class:`ImageDataset`.
 
     Args:
-        data_root (str): Root folder, or an archive. Defaults to ''.
+        data_root (str | Path): Root folder, or an archive. Defaults to ''.
         data_prefix (str): Folder of the images, relative to ``data_root``. Defaults to ''.
-        ann_file (str): Text file with one image path per line, relative to ``data_prefix``.
-            Defaults to '', which selects every image below the folder.
+        ann_file (str | Path): Text file with one image path per line, relative to
+            ``data_prefix``. Defaults to '', which selects every image below the folder.
         extensions (tuple[str, ...]): Extensions of image files. Defaults to common image formats.
         max_images (int, optional): Maximum number of images, which are chosen at equal distances in
             the sorted list. Defaults to None (all images).
@@ -111,21 +112,21 @@ class UnlabeledDataset(ImageDataset):
 
     def __init__(
         self,
-        data_root: str = '',
+        data_root: str | Path = '',
         data_prefix: str = '',
-        ann_file: str = '',
+        ann_file: str | Path = '',
         extensions: tuple[str, ...] = EXTENSIONS,
         max_images: int | None = None,
         **kwargs,
     ) -> None:
         self._fully_initialized = False
-        self.ann_file = ann_file
+        self.ann_file = os.fspath(ann_file)
         self._index: IndexFile
         self._chosen: np.ndarray | None = None
         super().__init__(
-            data_root=data_root,
+            data_root=os.fspath(data_root),
             data_prefix=data_prefix,
-            ann_file=ann_file,
+            ann_file=self.ann_file,
             extensions=extensions,
             max_images=max_images,
             **kwargs,

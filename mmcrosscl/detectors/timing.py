@@ -10,6 +10,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
 from mmcrosscl.datasets import collate_views
+from mmcrosscl.devices import check_device
 
 # on a CPU, the time grows in proportion to the number of images
 CPU_IMAGES = 4
@@ -27,7 +28,11 @@ def seconds_per_iteration(cfg: Config, dataset: BaseDataset) -> float:
     Returns:
         float: Seconds per iteration, of one process: the longer one of the time to load a batch in
         the workers and the time of a training step.
+
+    Raises:
+        InputError: If the machine does not support the device or the precision.
     """
+    check_device(cfg.optim_wrapper)
     loader, device = cfg.train_dataloader, get_device()
     count = loader.batch_size if device != 'cpu' else min(loader.batch_size, CPU_IMAGES)
     with (

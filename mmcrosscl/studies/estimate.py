@@ -22,7 +22,6 @@ from mmcrosscl.detectors import (
     seconds_per_iteration,
 )
 from mmcrosscl.engine import load_config, merge_changes, read_config
-from mmcrosscl.engine.runner.devices import check_device
 
 from .arms import Arm
 from .fine_tuning import Labels, fine_tuning_config
@@ -93,7 +92,6 @@ def _pretrain_steps(study: Study, arms: Sequence[Arm]) -> dict[str, float]:
             path = Path(temporary, 'pretrain.py')
             path.write_text(text)
             cfg = load_config(path, work_dir=temporary)
-        check_device(cfg.optim_wrapper)
         steps[arm.name] = seconds_per_iteration(cfg, pool)
     return steps
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmcrosscl import dependencies, environment
-from mmcrosscl.engine.runner.devices import check_device
+from mmcrosscl.devices import check_device
 from mmcrosscl.errors import InputError
 
 

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,6 +57,8 @@ def test_a_list_selects_the_images(tmp_path):
     (tmp_path / 'list.txt').write_text('c.png\na.png\n\n')
     dataset = build(data_root=str(tmp_path), data_prefix='train', ann_file='list.txt')
     assert names(dataset, tmp_path) == ['train/c.png', 'train/a.png']
+    of_paths = build(data_root=tmp_path, data_prefix='train', ann_file=Path('list.txt'))
+    assert names(of_paths, tmp_path) == ['train/c.png', 'train/a.png']
 
 
 def test_a_missing_folder_is_named(tmp_path):

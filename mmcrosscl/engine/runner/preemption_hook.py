@@ -16,8 +16,8 @@ from mmcrosscl.registry import HOOKS
 
 from .checkpoint_files import RunMarker, checkpoint_place
 from .checkpoint_hook import SafeCheckpointHook, progress_of, step_of
-from .devices import collective_timeout
 from .loops import validates_now
+from .process_groups import collective_timeout
 from .signals import handle, restore
 
 

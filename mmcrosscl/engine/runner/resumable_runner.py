@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from mmcrosscl.checkpoints import atomic_write, model_input_format
 from mmcrosscl.compat.fused_optimizer import without_unsupported_fused
+from mmcrosscl.devices import check_device
 from mmcrosscl.engine.hooks import PretrainedHook
 from mmcrosscl.engine.unwrap import unwrap_model
 from mmcrosscl.errors import UNUSABLE, UNWRITABLE, InputError, RunError, inaccessible
@@ -31,10 +32,10 @@ from .checkpoint_files import RunMarker, checkpoint_place, list_checkpoints, new
 from .data_loading import ADVICE, keep_alive_on_signals, restore_death_reports
 from .defaults import DEFAULT_HOOKS
 from .deferred_message_hub import DeferredMessageHub
-from .devices import check_device, check_launcher, join_gloo, prepare_network
 from .initial_weights import check_initial_weights, checkpoints_of, not_downloaded
 from .loops import resumable
 from .machines import copy_to_machines, refuse_checkpoints_elsewhere
+from .process_groups import check_launcher, join_gloo, prepare_network
 from .safe_loading import checkpoint_loading
 from .screen import show_on_screen
 from .unknown_categories import no_images
