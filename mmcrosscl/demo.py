@@ -144,7 +144,7 @@ def run_demo(data: str | Path | None = None) -> str:
     )
     page = write_report([work_dir, *folders.values()])
     scores = '\n'.join(
-        f'  {start:12} {result.ap:6.1f} {result.ap50:6.1f}' for start, result in tuned.items()
+        f'  {start:15} {result.ap:6.1f} {result.ap50:6.1f}' for start, result in tuned.items()
     )
     return f"""
 Similarity of regions: {similarity}
@@ -155,8 +155,8 @@ Pre-trained a small CrossCL model on {setting.unlabeled}, from {setting.start} w
   checkpoint   {checkpoint}
   log          {next(work_dir.glob('*/*.log'))}
   loss curves  {losses}
-Fine-tuned a small detector from each start on {setting.labeled}, with the same schedule.
-  start        box AP   AP50
+Fine-tuned a small detector from each initialization on {setting.labeled}, with the same schedule.
+  initialization  box AP   AP50
 {scores}
   detections   {found}
   report       {page}

@@ -1,4 +1,4 @@
-"""Studies that compare the starts of a detector fairly, on the images of the user."""
+"""Studies that compare the initializations of a detector fairly, on the images of the user."""
 
 # checks the required packages before the modules below import them
 import mmcrosscl.registry  # noqa: F401

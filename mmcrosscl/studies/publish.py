@@ -92,7 +92,7 @@ class Results:
             )
             notes.append(
                 'The chosen learning rate is at the edge of the grid, so a rate beyond it may be '
-                f'better, for these starts and numbers of labels: {found}.'
+                f'better, for these arms and numbers of labels: {found}.'
             )
         return notes
 
@@ -141,7 +141,7 @@ def markdown(results: Results) -> str:
     lines = [
         'Box AP and AP50 on the test set in percent, mean over seeds with its 95 % interval.',
         '',
-        '| labels | start | AP | AP50 | learning rate | seeds |',
+        '| labels | arm | AP | AP50 | learning rate | seeds |',
         '|---|---|---|---|---|---|',
     ]
     for labels, arm, ap, ap50, rate, seeds in results.rows():
@@ -150,7 +150,7 @@ def markdown(results: Results) -> str:
     if differences := results.differences():
         lines += [
             '',
-            'Differences of AP, paired by seed, with the verdict on the first start:',
+            'Differences of AP, paired by seed, with the verdict on the first arm:',
             '',
             '| labels | first | second | difference | verdict |',
             '|---|---|---|---|---|',
@@ -202,7 +202,7 @@ def plot_scores(results: Results) -> Figure:
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
-        figure.legend(loc='outside right center', title='start')
+        figure.legend(loc='outside right center', title='arm')
     return figure
 
 

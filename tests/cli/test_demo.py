@@ -49,7 +49,7 @@ def test_continued_pre_training_on_scenes(short, command, monkeypatch):
     assert done.status == 0, done.err
     check(done.out, 'ImageNet', DETECTORS / 'faster-rcnn_efficientnet-lite0_scenes.py')
     assert 'Pre-trained a small CrossCL model on data/demo_sensor/unlabeled, from Im' in done.out
-    assert 'Fine-tuned a small detector from each start on data/demo_sensor, with' in done.out
+    assert 'from each initialization on data/demo_sensor, with the same' in done.out
     # both detectors start from ImageNet weights of the backbone
     assert 'data/demo_weights/efficientnet-lite0.pth, ' in log('imagenet')
     config = next(Path('work_dirs/demo/latest').glob('pretrain_*.py'))

@@ -88,7 +88,7 @@ def test_the_tables_have_means_intervals_and_verdicts(results, tmp_path):
     # means of 1, 2 and 3 plus 0.5, with 2.48 on both sides
     assert '| 50 | random | 2.5 [0.0, 5.0] | 2.0 [2.0, 2.0] | 0.2 | 3 |' in text
     assert '| 50 | crosscl | random | +2.0 [+2.0, +2.0] | better |' in text
-    assert 'for these starts and numbers of labels: crosscl with 50, 200.' in text
+    assert 'for these arms and numbers of labels: crosscl with 50, 200.' in text
     assert plot.read_bytes().startswith(b'\x89PNG')
     html = page.read_text()
     assert '<script' not in html and '&lt;script&gt;alert(1)&lt;/script&gt;.py' in html
