@@ -4,6 +4,7 @@ import math
 import os
 import shlex
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +23,7 @@ from mmcrosscl.datasets import UnlabeledDataset, absolute
 from mmcrosscl.detectors import (
     TERMS,
     Detector,
+    Features,
     Schedule,
     choose_view_size,
     config_text,
@@ -30,6 +32,7 @@ from mmcrosscl.detectors import (
     dry_run,
     find_detector,
     initial_checkpoints,
+    loads_weights,
     report,
     seconds_per_iteration,
     used_levels,
@@ -45,6 +48,7 @@ from mmcrosscl.errors import (
     check_at_least_one,
 )
 from mmcrosscl.launch import launch
+from mmcrosscl.option_values import format_value
 from mmcrosscl.quiet import quiet_output
 
 BATCH_SIZE = 32
@@ -124,6 +128,11 @@ def pretrain(
         raise InputError('--epochs and --iters are both set; set only one of them')
     if from_scratch and weights is not None:
         raise InputError('--from-scratch and --weights are both set; set only one of them')
+    if gpus is not None and os.environ.get('NNODES', '1') != '1':
+        raise InputError(
+            f'NNODES is {os.environ["NNODES"]}, but pretrain uses one machine; unset NNODES, and '
+            'train the written config on several machines with tools/dist_train.sh'
+        )
     if terms not in TERMS:
         raise InputError(f'terms is {terms!r}; set one of {", ".join(TERMS)}')
     if weights is not None and not Path(weights).is_file():
@@ -151,6 +160,7 @@ def pretrain(
         given['--terms'] = terms if terms != 'crosscl' else None
         names = [option for option, value in given.items() if value is not None]
         _check_resumed(config, text, names, changes, options)
+        _check_detector(parts, features, config, from_scratch)
         text = config.read_text()
     settings: dict[str, Any] = dict(work_dir=work_dir, options=options, resume=resume, amp=amp)
     arguments = _arguments(**settings)
@@ -159,6 +169,11 @@ def pretrain(
         draft = Path(temporary, config.name)
         draft.write_text(text)
         cfg = load_config(draft, **settings)
+        if 'max_iters' not in cfg.train_cfg:
+            raise InputError(
+                'train_cfg has no max_iters, because --changes or an option replaces the training '
+                'loop; omit train_cfg, and set the length by --epochs or --iters'
+            )
         seconds = seconds_per_iteration(cfg, dataset)
     # --terms and --changes may train other layers than those of the chosen levels
     trained = used_levels(cfg.model, features, ['query'])
@@ -174,7 +189,8 @@ def pretrain(
         build_runner(load_config(config, **settings)).train()
     elif status := launch([str(config), *arguments, '--launcher', 'pytorch'], gpus):
         raise _failure(status)
-    result = _export(parts, work_dir)
+    out_dir = cfg.default_hooks.get('checkpoint', {}).get('out_dir')
+    result = _export(parts, work_dir, out_dir)
     _print(report(parts, features, name, result))
     return result
 
@@ -214,6 +230,25 @@ def _check_resumed(
             )
 
 
+def _check_detector(parts: Detector, features: Features, config: Path, from_scratch: bool) -> None:
+    """Raise an error if a pre-training that is resumed has another detector or initialization."""
+    before = read_config(str(config))
+    model = before.model.to_dict()
+    if from_scratch and (before.get('pretrained') or loads_weights(model)):
+        raise InputError(
+            f'--from-scratch differs from {config}, which loads initial weights; omit it, or set '
+            'another --work-dir'
+        )
+    # without a neck of its own, the detector is pre-trained with an FPN
+    neck = parts.neck and model['neck'].get('detector', parts.neck)
+    same = dry_run(replace(parts, backbone=model['backbone'], neck=neck), features.view_size)
+    if (same.parameters, same.map_channels) != (features.parameters, features.map_channels):
+        raise InputError(
+            f'the backbone or the neck of {parts.name} differs from that in {config}, with which '
+            'the run resumes; restore the config of the detector, or set another --work-dir'
+        )
+
+
 def _setting(cfg: Config, key: str) -> object:
     value: Any = cfg
     for name in key.split('.'):
@@ -251,15 +286,18 @@ def _flatten(options: Mapping, prefix: str = '') -> Iterator[tuple[str, object]]
 
 def _value(name: str, value: object) -> str:
     """Return a value in the syntax of `--cfg-options`."""
-    if isinstance(value, Mapping):
+    if _has_dict(value):
         raise InputError(
             f'the option {name} contains a dict within a list, which a command line cannot; write '
             'a config that inherits from the config in the work dir, and train with it'
         )
+    return format_value(value)
+
+
+def _has_dict(value: object) -> bool:
     if isinstance(value, list | tuple):
-        opening, closing = '[]' if isinstance(value, list) else '()'
-        return opening + ','.join(_value(name, item) for item in value) + closing
-    return str(value)
+        return any(map(_has_dict, value))
+    return isinstance(value, Mapping)
 
 
 def _failure(status: int) -> Preempted | RunError:
@@ -270,11 +308,16 @@ def _failure(status: int) -> Preempted | RunError:
     return error
 
 
-def _export(detector: Detector, work_dir: Path) -> Path:
+def _export(detector: Detector, work_dir: Path, out_dir: str | None) -> Path:
     """Write the weights of the detector from the newest checkpoint in a work dir."""
     target = 'mmdet-backbone' if detector.neck is None else 'mmdet'
     result = work_dir / f'{detector.name}_pretrained.pth'
-    write_checkpoint(convert(read_checkpoint(last_checkpoint(work_dir)), target).contents(), result)
+    newest = last_checkpoint(work_dir)
+    if out_dir is not None:
+        # MMEngine adds the name of the work dir, unless both are the same folder
+        elsewhere = Path(out_dir, work_dir.name, newest.name)
+        newest = elsewhere if elsewhere.is_file() else newest
+    write_checkpoint(convert(read_checkpoint(newest), target).contents(), result)
     return result
 
 

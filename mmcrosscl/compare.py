@@ -55,7 +55,11 @@ def compare(
             f'--count is {images} and --view-size is {view_size}; set at least 2 images and views '
             'of at least 1 pixel'
         )
+    if region is not None and out is None:
+        raise InputError('--region is drawn in a file; pass --out too')
     named = named_checkpoints(checkpoints)
+    if out is not None:
+        view, box = _region(data, image_folder, view_size, region)
     comparison, encoders = compare_checkpoints(
         named, data, image_folder, config, images, view_size, trust
     )
@@ -63,7 +67,6 @@ def compare(
     if out is None:
         return text
     out = Path(out)
-    view, box = _region(data, image_folder, view_size, region)
     maps_of = {name: _levels(encoder, view) for name, encoder in encoders.items()}
     common = set.intersection(*(set(maps) for maps in maps_of.values()))
     if common:

@@ -74,6 +74,27 @@ def test_a_resumed_pre_training_refuses_other_settings(rtmdet, photos, tmp_path)
     assert mmcrosscl.pretrain(RTMDET, photos, rtmdet.parent, **same) == rtmdet
     other = {**SHORT, 'iters': 5, 'options': {**SMALL, 'train_cfg.max_iters': 2}, 'resume': True}
     assert mmcrosscl.pretrain(RTMDET, photos, rtmdet.parent, **other) == rtmdet
+    wider = tmp_path / Path(RTMDET).name
+    wider.write_text(f"_base_ = '{RTMDET}'\nmodel = dict(neck=dict(out_channels=64))\n")
+    with pytest.raises(InputError, match='the backbone or the neck of rtmdet_tiny.* differs from'):
+        mmcrosscl.pretrain(wider, photos, rtmdet.parent, **SHORT, resume=True)
+
+
+@pytest.mark.slow(20)
+def test_a_resumed_pre_training_keeps_its_initial_weights(rtmdet, photos, tmp_path):
+    begun = {**SHORT, 'from_scratch': False, 'weights': rtmdet}
+    mmcrosscl.pretrain(RTMDET, photos, tmp_path / 'out', **begun)
+    with pytest.raises(InputError, match='--from-scratch differs from .*, which loads initial'):
+        mmcrosscl.pretrain(RTMDET, photos, tmp_path / 'out', **SHORT, resume=True)
+
+
+@pytest.mark.slow(20)
+def test_checkpoints_in_another_folder_are_exported(photos, tmp_path):
+    options = {**SMALL, 'default_hooks.checkpoint.out_dir': str(tmp_path / 'elsewhere')}
+    arguments = SHORT | dict(options=options)
+    result = mmcrosscl.pretrain(RTMDET, photos, tmp_path / 'out', **arguments)
+    assert result.parent == tmp_path / 'out' and 'iter_2.pth' in names(tmp_path / 'elsewhere/out')
+    assert read_checkpoint(result)['state_dict']
 
 
 @pytest.mark.slow(30)
@@ -281,6 +302,8 @@ def test_the_example_of_changes_trains_three_levels(photos, tmp_path, capsys):
         (dict(weights='absent.pth'), r'absent\.pth does not exist'),
         (dict(weights='a.pth', from_scratch=True), 'set only one of them'),
         (dict(changes='absent.py'), r'absent\.py does not exist'),
+        (dict(changes='epochs.py'), 'train_cfg has no max_iters, because --changes or an option'),
+        (dict(gpus=2), 'NNODES is 2, but pretrain uses one machine'),
         pytest.param(
             dict(amp=True),
             'float16 needs a GPU',
@@ -288,7 +311,14 @@ def test_the_example_of_changes_trains_three_levels(photos, tmp_path, capsys):
         ),
     ],
 )
-def test_bad_starts_are_refused_before_anything_is_written(photos, tmp_path, settings, message):
+def test_bad_starts_are_refused_before_anything_is_written(
+    photos, tmp_path, monkeypatch, settings, message
+):
+    monkeypatch.setenv('NNODES', '2')
+    if settings.get('changes') == 'epochs.py':
+        loop = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=1)
+        (tmp_path / 'epochs.py').write_text(f'train_cfg = {loop}')
+        settings = dict(changes=tmp_path / 'epochs.py')
     with pytest.raises(InputError, match=message):
         mmcrosscl.pretrain(FASTER_RCNN, photos, tmp_path / 'out', **settings)
     assert not (tmp_path / 'out').exists()

@@ -1,6 +1,7 @@
 """Atomic writing of checkpoint files: the new file is complete, or the old file is unchanged."""
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,11 +62,14 @@ def atomic_write(path: str | Path, write: Callable[[Path], object]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             # a symbolic link of the same name would redirect the write to another file
             partial.unlink(missing_ok=True)
+            # safetensors creates files that only their owner can read
+            partial.touch()
+            mode = stat.S_IMODE(partial.stat().st_mode)
+            partial.unlink()
             write(partial)
             with open(partial, 'rb') as file:
                 os.fsync(file.fileno())
-            # safetensors creates files that only their owner can read
-            os.chmod(partial, 0o644)
+            os.chmod(partial, mode)
             os.replace(partial, path)
         except BaseException:
             partial.unlink(missing_ok=True)

@@ -4,19 +4,17 @@ import argparse
 import os
 import re
 
-from mmengine.config import DictAction
+from mmcrosscl.option_values import parse_value
 
 # `dict(…)` or `{key: …}` as a value or as an item of a list; braces within a text are not a dict
 DICT = re.compile(r"""(^|[\[(,:=])\s*(dict\(|\{[^{}]*:[^{}]*\}\s*($|[\]),}]))""")
 
 
-class Options(DictAction):
-    """KEY=VALUE arguments of MMEngine. An argument without `=`, or with a dict, is a usage error.
-
-    MMEngine would split a dict at its commas.
-    """
+class Options(argparse.Action):
+    """KEY=VALUE arguments. An argument without `=`, or with a dict, is a usage error."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
+        options = dict(getattr(namespace, self.dest, None) or {})
         for option in values:
             key, equals, value = option.partition('=')
             if not equals:
@@ -27,7 +25,11 @@ class Options(DictAction):
                     'set it in a config file that inherits from this one, or in that of --changes '
                     'of mmcrosscl pretrain'
                 )
-        super().__call__(parser, namespace, values, option_string)
+            try:
+                options[key] = parse_value(value)
+            except ValueError as error:
+                parser.error(f'{option_string}: {key} is not a value: {error}')
+        setattr(namespace, self.dest, options)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +60,8 @@ def add_option_argument(parser: argparse.ArgumentParser) -> None:
         action=Options,
         metavar='KEY=VALUE',
         help='override settings, such as train_dataloader.batch_size=16; write a list as '
-        'key="[a,b]"; +key=value adds a setting that the config does not have',
+        'key="[a,b]" and quote a text with commas, as in key="\'a,b\'"; +key=value adds a setting '
+        'that the config does not have',
     )
 
 

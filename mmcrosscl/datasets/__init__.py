@@ -6,6 +6,7 @@ from mmcrosscl.structures import SeededIndex
 
 from .collate import collate_views
 from .label_subsets import label_subsets, write_label_subsets
+from .leaks import check_leaks
 from .objects import (
     ObjectDataset,
     category_names,
@@ -28,6 +29,7 @@ __all__ = [
     'UnlabeledDataset',
     'absolute',
     'category_names',
+    'check_leaks',
     'collate_views',
     'find_images',
     'image_size',

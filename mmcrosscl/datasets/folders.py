@@ -1,5 +1,6 @@
 """Search of a folder for images, in sorted order and in constant memory."""
 
+import errno
 import heapq
 import os
 from collections.abc import Callable, Iterator
@@ -73,7 +74,14 @@ def _entries(folder: str, is_image: Callable[[str], bool]) -> Iterator[str]:
         for entry in entries:
             if entry.name.startswith('.'):
                 continue
-            if entry.is_dir():
+            try:
+                is_folder = entry.is_dir()
+            except OSError as error:
+                # a symbolic link that leads to itself is dangling
+                if error.errno != errno.ELOOP:
+                    raise
+                continue
+            if is_folder:
                 yield entry.name + '/'
             # pipes are excluded, because reading a pipe would block
             elif is_image(entry.name) and entry.is_file():

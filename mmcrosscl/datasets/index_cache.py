@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mmcrosscl.checkpoints import atomic_write
-from mmcrosscl.errors import InputError
+from mmcrosscl.errors import InputError, inaccessible
 from mmcrosscl.progress import MAIN_PROCESS, write_line
 
 from .archives import is_archive, search_archives
@@ -48,8 +48,7 @@ def image_index(
 
     Raises:
         InputError: If a path in the list leads out of the folder, an archive is damaged, or the
-            index cannot be written.
-        OSError: If the folder or the list cannot be read.
+            index cannot be written, or the folder or the list cannot be read.
     """
     place = folder if is_remote(folder) else os.path.realpath(folder)
     key = json.dumps([place, list_file and os.path.realpath(list_file), sorted(extensions)])
@@ -139,6 +138,15 @@ def _images(
         return name.lower().endswith(extensions)
 
     def search() -> Iterator[Image | str]:
+        try:
+            yield from _search()
+        except OSError as error:
+            # the writer of the index would report that the index cannot be written
+            if error.filename is None:
+                raise
+            raise inaccessible(error) from error
+
+    def _search() -> Iterator[Image | str]:
         started = time.time_ns()
         if list_file:
             sources.append(Source(os.path.realpath(list_file), *file_state(list_file)))

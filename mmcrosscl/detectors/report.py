@@ -8,6 +8,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmcrosscl.models import CrossCLHead, DetectorNeck
+from mmcrosscl.option_values import format_value
 from mmcrosscl.registry import MODELS, component_class
 
 from .detector import Detector
@@ -112,5 +113,5 @@ def report(detector: Detector, features: Features, config: str, checkpoint: Path
         f'  checkpoint  {checkpoint}',
         f'Next: fine-tune the detector with {own}',
         f'  mmcrosscl train {shlex.quote(config)} --cfg-options '
-        f'pretrained={shlex.quote(str(checkpoint))}',
+        + shlex.quote(f'pretrained={format_value(str(checkpoint))}'),
     ]

@@ -30,8 +30,8 @@ def choose_view_size(dataset: UnlabeledDataset) -> int:
     """
     sides = []
     for index in np.linspace(0, len(dataset) - 1, min(SAMPLE, len(dataset))).astype(int):
-        # unreadable files are reported by the training
-        with suppress(OSError, Image.DecompressionBombError):
+        # Pillow raises errors of many types for unreadable files, which the training reports
+        with suppress(Exception):
             with open_image(dataset.get_data_info(index)) as file, Image.open(file) as image:
                 sides.append(min(image.size))
     if not sides:

@@ -105,6 +105,8 @@ def set_test_checkpoint(cfg: Config, checkpoint: str | Path | None) -> None:
             set, or if the checkpoint does not exist.
     """
     name = cfg.filename
+    # a run that was resumed writes this setting to its config
+    cfg.resume = False
     if cfg.get('test_dataloader') is None:
         raise InputError(f'{name} has no test_dataloader; pass a config that defines a test')
     if checkpoint is not None:

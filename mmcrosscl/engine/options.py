@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -58,6 +59,8 @@ def merge_options(cfg: Config, options: Mapping[str, object]) -> None:
         InputError: If a name or an index is not valid. For a name, the message suggests the closest
             valid name.
     """
+    # MMEngine cannot write a config with objects
+    options = {n: str(value) if isinstance(value, Path) else value for n, value in options.items()}
     settings = {name.removeprefix('+'): value for name, value in options.items()}
     merged = cfg.copy()
     try:

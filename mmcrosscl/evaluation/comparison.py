@@ -236,7 +236,7 @@ def _measure(
 def _align(vectors: Mapping[str, Tensor], image: Tensor) -> list[StagePair]:
     # whole images, because the bootstrap resamples images
     last = image[min(CKA_REGIONS, len(image) - 1)]
-    chosen = image < last if len(image) > CKA_REGIONS else image >= 0
+    chosen = image < last if len(image) > CKA_REGIONS and last > image[0] else image <= last
     return [
         StagePair((a, b), linear_cka(vectors[a][chosen], vectors[b][chosen], image[chosen]))
         for a, b in itertools.combinations(vectors, 2)

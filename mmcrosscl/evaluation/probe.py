@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from mmcrosscl.datasets import (
     ObjectDataset,
     category_names,
+    check_leaks,
     find_images,
     label_subsets,
     read_coco,
@@ -103,7 +104,7 @@ def probe_checkpoints(
 
     Raises:
         InputError: If a checkpoint or a COCO file cannot be used, a class of the test images is
-            unknown, or a subset cannot be drawn.
+            unknown, a test image is among the training images, or a subset cannot be drawn.
     """
     if folds < 1 or view_size < 1:
         raise InputError(
@@ -128,6 +129,7 @@ def probe_checkpoints(
             for path, folder in zip((used, test), folders)
         )
         names = [_file_names(subset, folders[0]) for subset in _flat(subsets)]
+    check_leaks(*([d.get_data_info(i) for i in range(len(d))] for d in (testing, training)))
     # the ids of two files may differ
     names_of = [category_names(contents) for contents in (coco, read_coco(test))]
     if not all(names_of):

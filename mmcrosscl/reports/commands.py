@@ -4,6 +4,8 @@ import shlex
 from dataclasses import dataclass
 from datetime import datetime
 
+from mmcrosscl.option_values import format_value
+
 from .collect import Run
 
 # config for fine-tuning by the depth of the pre-trained ResNet
@@ -53,7 +55,13 @@ def next_commands(run: Run, now: datetime) -> list[Command]:
     else:
         config = 'my_detector.py'
         purpose = 'Fine-tune your detector from the newest checkpoint'
-    words = ['mmcrosscl', 'train', config, '--cfg-options', f'pretrained={checkpoint}']
+    words = [
+        'mmcrosscl',
+        'train',
+        config,
+        '--cfg-options',
+        f'pretrained={format_value(checkpoint)}',
+    ]
     commands.append(Command(purpose, shlex.join(words)))
     target = run.newest.path.with_name(f'{run.newest.path.stem}_mmdet.pth')
     words = ['mmcrosscl', 'convert', checkpoint, str(target), '--to', 'mmdet']

@@ -11,7 +11,7 @@ RANDOM = 'random'
 # stands for the weights that the detector's own config loads
 OWN = 'own'
 PRETRAINED = re.compile(
-    r'(?P<terms>global|within|crosscl)(?:@(?P<changes>.+?))?(?:\+weights(?:=(?P<weights>.+))?)?'
+    r'(?P<terms>global|within|crosscl)(?:@(?P<changes>.+?))?(?P<starts>\+weights(?:=(?P<weights>.+))?)?'
 )
 WEIGHTS = re.compile(r'weights(?:=(?P<weights>.+))?')
 
@@ -81,10 +81,9 @@ def parse_arm(text: str) -> Arm:
             'within and crosscl, optionally followed by @CONFIG and then by +weights or '
             '+weights=FILE'
         )
-    starts = '+weights' in text
     if (changes := match['changes']) is not None:
         changes = str(Path(changes).resolve())
-    weights = _weights(match['weights']) if starts else None
+    weights = _weights(match['weights']) if match['starts'] else None
     return Arm(match['terms'], weights, changes)
 
 

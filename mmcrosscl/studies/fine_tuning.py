@@ -188,11 +188,14 @@ def _drop_pretrained(cfg: Config) -> None:
     """Remove the checkpoints that a config starts from."""
     drop_weights(cfg.model)
     cfg.pop('pretrained', None)
-    cfg.default_hooks = {
-        name: hook
-        for name, hook in cfg.default_hooks.items()
-        if component_class(HOOKS, (hook or {}).get('type')) is not PretrainedHook
-    }
+
+    def is_pretrained_hook(hook: Mapping | None) -> bool:
+        return component_class(HOOKS, (hook or {}).get('type')) is PretrainedHook
+
+    hooks = cfg.default_hooks.items()
+    cfg.default_hooks = {name: hook for name, hook in hooks if not is_pretrained_hook(hook)}
+    custom = cfg.get('custom_hooks') or []
+    cfg.custom_hooks = [hook for hook in custom if not is_pretrained_hook(hook)]
 
 
 def _set_schedule(cfg: Config, iterations: int) -> None:
@@ -227,5 +230,9 @@ def _set_schedule(cfg: Config, iterations: int) -> None:
         'logger': dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     }
     cfg.log_processor = dict(type='LogProcessor', by_epoch=False, window_size=50)
+    # a study reads the scores from the files of this backend
+    cfg.visualizer = dict(
+        type='mmdet.DetLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')]
+    )
     cfg.load_from, cfg.resume = None, False
     cfg.runner_type = 'mmcrosscl.ResumableRunner'

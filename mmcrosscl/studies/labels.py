@@ -2,17 +2,18 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from numbers import Real
+from pathlib import Path
 
 from mmcrosscl.datasets import select_images
 from mmcrosscl.errors import InputError
 
 
-def class_names(coco: Mapping, path: str) -> dict[int, str]:
+def class_names(coco: Mapping, path: str | Path) -> dict[int, str]:
     """Return the names of the categories of a COCO file by their id, sorted by id.
 
     Args:
         coco (Mapping): Contents of the file.
-        path (str): The file, for messages.
+        path (str | Path): The file, for messages.
 
     Raises:
         InputError: If the file has no categories, an id or a name is missing, or one of them occurs
@@ -36,7 +37,9 @@ def class_names(coco: Mapping, path: str) -> dict[int, str]:
     return {each['id']: each['name'] for each in sorted(categories, key=lambda each: each['id'])}
 
 
-def unify_labels(coco: Mapping, path: str, classes: Sequence[str], masks: bool = False) -> dict:
+def unify_labels(
+    coco: Mapping, path: str | Path, classes: Sequence[str], masks: bool = False
+) -> dict:
     """Return the contents of a COCO file with the categories in a given order.
 
     MMDetection numbers the classes in the order of the categories of each file. pycocotools counts
@@ -46,7 +49,7 @@ def unify_labels(coco: Mapping, path: str, classes: Sequence[str], masks: bool =
 
     Args:
         coco (Mapping): Result of :func:`read_coco`.
-        path (str): The file, for messages.
+        path (str | Path): The file, for messages.
         classes (Sequence[str]): Names of the categories.
         masks (bool): Whether each object needs a segmentation. Defaults to False.
 
@@ -75,13 +78,15 @@ def unify_labels(coco: Mapping, path: str, classes: Sequence[str], masks: bool =
             )
         *_, width, height = annotation['bbox']
         area = annotation.get('area')
+        # MMDetection omits objects without an area from training
+        valid = isinstance(area, int | float) and area > 0
         annotations.append(
             {
                 **annotation,
                 'id': len(annotations) + 1,
                 'category_id': number[names[category]],
                 'iscrowd': int(annotation.get('iscrowd') or 0),
-                'area': area if isinstance(area, Real) else width * height,
+                'area': area if valid else width * height,
             }
         )
     if all(annotation['iscrowd'] for annotation in annotations):

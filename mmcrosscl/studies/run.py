@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from mmcrosscl.engine.runner.signals import handle, restore
 from mmcrosscl.errors import EXIT_PREEMPTED, PREEMPTING, InputError, Preempted, RunError
 from mmcrosscl.progress import ProgressBar, write_line
 
-from .estimate import estimate
+from .estimate import check_checkpoints, estimate
 from .jobs import job_folder, read_results, run_job
 from .plan import Job
 from .publish import RESULTS, Results, markdown, publish
@@ -56,6 +57,7 @@ def run_study(work_dir: str | Path, settings: Mapping[str, Any] | None = None) -
     path = work_dir / 'study.json'
     if settings is not None:
         study, files = create_study(**settings)
+        check_checkpoints(study)
         with _locked(work_dir):
             write_study(study, files, work_dir)
     elif path.is_file():
@@ -81,7 +83,7 @@ def run_study(work_dir: str | Path, settings: Mapping[str, Any] | None = None) -
             f'{len(jobs)} jobs on {devices} {"device" if devices == 1 else "devices"}: about '
             f'{_hours(left / devices)} left, of {_hours(expected / devices)} in all. Results are '
             f'written to {work_dir}. To resume after an interruption: mmcrosscl study --work-dir '
-            f'{work_dir}',
+            f'{shlex.quote(str(work_dir))}',
             flush=True,
         )
     try:
@@ -96,8 +98,20 @@ def _locked(work_dir: Path) -> Iterator[None]:
     """Wait until no other process writes the files of the whole study."""
     work_dir.mkdir(parents=True, exist_ok=True)
     with (work_dir / 'lock').open('w') as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        _lock(file, fcntl.LOCK_EX)
         yield
+
+
+def _lock(file: TextIO, operation: int) -> None:
+    try:
+        fcntl.flock(file, operation)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise InputError(
+            f'{file.name} cannot be locked: {error.strerror}; set --work-dir to a folder on a file '
+            'system with locks, such as a local disk'
+        ) from error
 
 
 def _expect(work_dir: Path, study: Study) -> float:
@@ -206,7 +220,7 @@ class StudyRunner:
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / 'lock').open('w') as file:
                 try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     continue
                 # another worker may have finished the job since the results were read

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+# MMDetection rounds APs to a tenth of a percentage point
+RESOLUTION = 0.1
 BETTER, WORSE, UNCLEAR = 'better', 'worse', 'not distinguishable'
 
 
@@ -38,20 +40,22 @@ class Difference(NamedTuple):
     verdict: str
 
 
-def mean_with_interval(values: Sequence[float]) -> Mean:
+def mean_with_interval(values: Sequence[float], rounded: int = 1) -> Mean:
     """Return the mean of independent values with a 95 % interval of Student's t-distribution.
 
-    Student, 1908, "The probable error of a mean".
+    Student, 1908, "The probable error of a mean". The standard deviation is at least that of the
+    rounding error, because the values of a few seeds can be equal by their rounding alone.
 
     Args:
-        values (Sequence[float]): One value per seed, at least one.
+        values (Sequence[float]): One value per seed in percent, at least one.
+        rounded (int): Number of APs whose sum or difference a value is. Defaults to 1.
     """
     mean = float(np.mean(values))
     count = len(values)
     if count < 2:
         return Mean(mean, math.nan, math.nan)
-    half = stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count)
-    half = float(half)
+    deviation = max(np.std(values, ddof=1), RESOLUTION * math.sqrt(rounded / 12))
+    half = float(stats.t.ppf(0.975, count - 1) * deviation / math.sqrt(count))
     return Mean(mean, mean - half, mean + half)
 
 
@@ -75,7 +79,7 @@ def compare(scores: Mapping[tuple[str, int], Mapping[int, float]], labels: int) 
         common = sorted(a.keys() & b.keys())
         if not common:
             continue
-        mean = mean_with_interval([a[seed] - b[seed] for seed in common])
+        mean = mean_with_interval([a[seed] - b[seed] for seed in common], rounded=2)
         found.append(Difference(first, second, labels, mean, _verdict(mean)))
     return found
 

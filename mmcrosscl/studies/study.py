@@ -13,6 +13,7 @@ from mmcrosscl.checkpoints import atomic_write
 from mmcrosscl.datasets import (
     UnlabeledDataset,
     absolute,
+    check_leaks,
     find_images,
     label_subsets,
     read_coco,
@@ -26,7 +27,6 @@ from mmcrosscl.errors import InputError, check_at_least_one
 from .arms import OWN, Arm, check_files, parse_arm
 from .fine_tuning import learning_rate, loads_masks
 from .labels import class_names, unify_labels
-from .leaks import shared_images
 from .plan import Plan
 
 # share of the labeled training images that only choose the learning rates
@@ -34,8 +34,6 @@ VALIDATION = 0.2
 # multiples of the detector's learning rate that are tried
 FACTORS = (0.25, 0.5, 1.0, 2.0)
 BATCH_SIZE = 32
-# leaked images that a message lists
-SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -96,16 +94,16 @@ class Study:
 
 
 def create_study(
-    detector: str,
-    unlabeled: str,
-    train: str,
-    test: str,
+    detector: str | Path,
+    unlabeled: str | Path,
+    train: str | Path,
+    test: str | Path,
     arms: Sequence[str],
     labels: Sequence[int | float],
     seeds: int = 3,
     *,
-    train_images: str | None = None,
-    test_images: str | None = None,
+    train_images: str | Path | None = None,
+    test_images: str | Path | None = None,
     rates: Sequence[float] | None = None,
     pretrain_iters: int | None = None,
     pretrain_batch: int | None = None,
@@ -118,16 +116,16 @@ def create_study(
     subsets are drawn from the other images.
 
     Args:
-        detector (str): Config of a detector.
-        unlabeled (str): Folder of images without labels.
-        train (str): COCO file of the labeled training images.
-        test (str): COCO file of the test images.
+        detector (str | Path): Config of a detector.
+        unlabeled (str | Path): Folder of images without labels.
+        train (str | Path): COCO file of the labeled training images.
+        test (str | Path): COCO file of the test images.
         arms (Sequence[str]): Arms in the syntax of :func:`parse_arm`.
         labels (Sequence[int | float]): Numbers of labeled images, or shares of the training images.
         seeds (int): Number of seeds. Defaults to 3.
-        train_images (str, optional): Folder of the training images. Defaults to None (searched
-            beside the COCO file).
-        test_images (str, optional): Folder of the test images.
+        train_images (str | Path, optional): Folder of the training images. Defaults to None
+            (searched beside the COCO file).
+        test_images (str | Path, optional): Folder of the test images.
         rates (Sequence[float], optional): Learning rates of the search. Defaults to multiples of
             the detector's learning rate.
         pretrain_iters (int, optional): Iterations of each pre-training. Defaults to 200 epochs, but
@@ -151,7 +149,10 @@ def create_study(
         '--fine-tune-iters': fine_tune_iters,
         '--fine-tune-batch': fine_tune_batch,
     })  # fmt: skip
+    if not arms or not labels:
+        raise InputError('--arms or --labels is empty; set at least one value of each')
     _check_rates(rates or ())
+    detector = str(detector)
     parsed = [parse_arm(arm) for arm in arms]
     for arm in parsed:
         check_files(arm)
@@ -181,7 +182,7 @@ def create_study(
     for share in labels:
         if isinstance(share, float) and not 0 < share <= 1:
             raise InputError(f'--labels has the share {share:.0%}; set shares from 0 % to 100 %')
-    counts = tuple(round(size * available) if isinstance(size, float) else size for size in labels)
+    counts = tuple(round(size * total) if isinstance(size, float) else size for size in labels)
     if max(counts) > available:
         raise InputError(
             f'{max(counts)} labeled images are requested, but {available} of the {total} training '
@@ -189,7 +190,7 @@ def create_study(
             '--labels'
         )
     pool = UnlabeledDataset(data_root=unlabeled)
-    _check_leaks(
+    check_leaks(
         [dict(img_path=str(test_folder / image['file_name'])) for image in testing['images']],
         [pool.get_data_info(index) for index in range(len(pool))]
         + [dict(img_path=str(train_folder / image['file_name'])) for image in training['images']],
@@ -282,20 +283,3 @@ def _check_weights(arms: Sequence[Arm], cfg: Config, name: str) -> None:
                 f'the backbone in {name} has no init_cfg with a checkpoint; set it, or pass '
                 f'{arm.text}=FILE'
             )
-
-
-def _check_leaks(test: list[dict], training: list[dict]) -> None:
-    try:
-        shared = shared_images(test, training)
-    except FileNotFoundError as error:
-        raise InputError(
-            f'image {error.filename} does not exist; correct the folder of the images'
-        ) from error
-    if shared:
-        lines = '\n'.join(f'  {a}  =  {b}' for a, b in shared[:SHOWN])
-        more = f'\n  and {len(shared) - SHOWN} more' if len(shared) > SHOWN else ''
-        found = '1 test image is' if len(shared) == 1 else f'{len(shared)} test images are'
-        raise InputError(
-            f'{found} also among the training images; remove them from one of the two:\n'
-            f'{lines}{more}'
-        )

@@ -25,6 +25,12 @@ def test_written_files_can_be_read_and_no_other_file_remains(tmp_path, name):
     assert_state(read_checkpoint(path))
     assert os.listdir(tmp_path) == [name]
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    before = os.umask(0o077)
+    try:
+        write_checkpoint(STATE, path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_a_link_with_the_name_of_the_partial_file_is_not_followed(tmp_path):

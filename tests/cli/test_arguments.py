@@ -49,3 +49,14 @@ def test_a_dict_is_a_usage_error(value, capsys):
 )
 def test_braces_in_a_text_are_not_a_dict(value, expected):
     assert parse(f'a.b={value}') == {'a.b': expected}
+
+
+def test_brackets_that_do_not_match_are_a_usage_error(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse('model.strides=[1,2')
+    assert caught.value.code == 2
+    assert 'model.strides is not a value: the brackets of [1,2 do' in capsys.readouterr().err
+
+
+def test_spaces_in_a_path_are_kept():
+    assert parse('pretrained=my runs/a.pth') == {'pretrained': 'my runs/a.pth'}

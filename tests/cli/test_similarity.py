@@ -68,6 +68,10 @@ def test_a_region_can_be_chosen(command, root, tmp_path):
             ),
             'expected four numbers',
         ),
+        (
+            ('absent.pth', '--data', '{root}/objects/val', '--region', 'a.jpg', '1', '2', '3', '4'),
+            '--region is drawn in a file; pass --out too',
+        ),
         (('{root}/crosscl.pth', '--data', '{root}/objects/val', '--count', '1'), 'at least 2'),
         (('untrained', '--data', '{root}/objects/val'), 'an untrained model needs a config'),
     ],

@@ -47,7 +47,8 @@ def test_neighbors_need_no_trained_model(command, config):
     assert done.status == 0 and 'accuracy/top1: 100' in done.out + done.err
 
 
-def test_testing_needs_no_training_data(command, tmp_path):
+@pytest.mark.parametrize('resume', [False, True])
+def test_testing_needs_no_training_data(command, tmp_path, resume):
     """A machine may have only val2017, without train2017."""
     write_demo_objects(tmp_path / 'objects', train=1, val=2)
     config = tmp_path / 'mine.py'
@@ -63,7 +64,11 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file='{tmp_path}/objects/annotations/val.json')
 test_evaluator = val_evaluator
 work_dir = '{tmp_path}/work'
+resume = {resume}
 """)
+    # the config of the training, which a test must not replace
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work/mine.py').write_text('# of the training')
     model = Config.fromfile(config).model
     with DefaultScope.overwrite_default_scope('mmdet'):
         torch.save({'state_dict': MODELS.build(model).state_dict()}, tmp_path / 'detector.pth')
@@ -72,6 +77,9 @@ work_dir = '{tmp_path}/work'
     assert 'Iter(test) [1/1]' in done.out + done.err
     # a test does not write the marker of a training run
     assert not (tmp_path / 'work/run.json').exists()
+    assert (tmp_path / 'work/mine.py').read_text() == '# of the training'
+    (tested,) = (tmp_path / 'work').glob('*/mine.py')
+    assert Config.fromfile(tested).load_from == str(tmp_path / 'detector.pth')
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import os
 import threading
@@ -203,3 +204,21 @@ def test_a_folder_of_the_indexes_that_cannot_be_used_is_named(monkeypatch, tmp_p
     monkeypatch.setenv('MMCROSSCL_CACHE', str(tmp_path / 'file'))
     with pytest.raises(InputError, match='MMCROSSCL_CACHE is .*/file, which is no folder'):
         cache_folder()
+
+
+def test_a_link_to_itself_is_skipped(photos):
+    (photos / 'loop').symlink_to('loop')
+    assert names(photos) == ['a.jpg', 'b/c.jpg', 'b/d.jpg']
+
+
+def test_a_folder_that_cannot_be_read_is_named(photos, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if path.rstrip('/').endswith('b'):
+            raise PermissionError(errno.EACCES, 'Permission denied', path)
+        return scandir(path)
+
+    monkeypatch.setattr(folders.os, 'scandir', refuse)
+    with pytest.raises(InputError, match='cannot access .*photos/b/?: Permission denied; give'):
+        names(photos)

@@ -2,10 +2,12 @@ import json
 import math
 
 import pytest
+import torch
 
 from mmcrosscl.datasets.demo import write_demo_objects
 from mmcrosscl.errors import InputError
 from mmcrosscl.evaluation import compare_checkpoints, comparison_table
+from mmcrosscl.evaluation import comparison as comparison_module
 from tests.evaluation.checkpoints import write_crosscl, write_detector
 
 
@@ -90,3 +92,16 @@ def test_windows_are_used_without_labels(root):
 def test_an_untrained_model_alone_needs_a_config(root):
     with pytest.raises(InputError, match='needs a config'):
         compare_checkpoints(dict(untrained=None), root / 'objects/val')
+
+
+@pytest.mark.parametrize(
+    ('regions', 'used'), [((3, 3, 3), 9), ((3, 3, 6), 6), ((12, 3), 12), ((9, 12), 9)]
+)
+def test_whole_images_are_aligned_up_to_a_number_of_regions(monkeypatch, regions, used):
+    counts = []
+    monkeypatch.setattr(comparison_module, 'CKA_REGIONS', 10)
+    monkeypatch.setattr(comparison_module, 'linear_cka', lambda a, b, image: counts.append(len(a)))
+    image = torch.arange(len(regions)).repeat_interleave(torch.tensor(regions))
+    vectors = dict.fromkeys(['c4', 'c5'], torch.zeros(len(image), 2))
+    comparison_module._align(vectors, image)
+    assert counts == [used]

@@ -89,12 +89,14 @@ def test_checkpoints_are_compared_on_the_same_boxes(root):
     [
         (dict(folds=0), '--folds is 0'),
         (dict(labels=[50]), 'subset'),
+        (dict(test='{train}', labels=[12]), '12 test images are also among the training images'),
         (dict(test='absent.json'), r'absent\.json does not exist'),
     ],
 )
 def test_bad_input_is_one_sentence(root, change, message):
     train, test = files(root)
     arguments = dict(train=train, test=test, labels=[8], view_size=64) | change
+    arguments['test'] = str(arguments['test']).format(train=train)
     with pytest.raises(InputError, match=message):
         probe_checkpoints(dict(a=str(root / 'crosscl.pth')), **arguments)
 

@@ -23,6 +23,7 @@ def files(tmp_path, monkeypatch):
         ('crosscl+weights', 'crosscl+weights', 'crosscl', 'own', None),
         ('crosscl+weights=coco.pth', 'crosscl+weights=coco', 'crosscl', 'coco.pth', None),
         ('within@wide.py', 'within@wide', 'within', None, 'wide.py'),
+        ('crosscl@my+weights_x.py', 'crosscl@my+weights_x', 'crosscl', None, 'my+weights_x.py'),
         ('within@c++/a@b.py+weights', 'within@a@b+weights', 'within', 'own', 'c++/a@b.py'),
         (
             'within@wide.py+weights=coco.pth', 'within@wide+weights=coco', 'within', 'coco.pth',

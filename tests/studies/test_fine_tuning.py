@@ -84,3 +84,24 @@ def test_an_incomplete_config_is_refused(key, message):
     cfg[key] = None
     with pytest.raises(InputError, match=message):
         fine_tuning_config(cfg, 'my.py', CLASSES, 100, **LABELS)
+
+
+def test_scores_are_logged_to_files_whatever_the_config_logs_to(tmp_path):
+    path = tmp_path / 'mine.py'
+    path.write_text("""
+_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
+vis_backends = [dict(type='TensorboardVisBackend')]
+visualizer = dict(vis_backends=vis_backends)
+""")
+    assert config(str(path)).visualizer.vis_backends == [dict(type='LocalVisBackend')]
+
+
+def test_the_hook_that_loads_weights_is_removed_from_all_hooks(tmp_path):
+    path = tmp_path / 'mine.py'
+    path.write_text("""
+_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
+pretrained = 'a.pth'
+custom_hooks = [dict(type='mmcrosscl.PretrainedHook'), dict(type='EMAHook')]
+""")
+    assert config(str(path)).custom_hooks == [dict(type='EMAHook')]
+    assert len(config(str(path), keep_weights=True).custom_hooks) == 2

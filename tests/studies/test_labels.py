@@ -95,3 +95,13 @@ def test_labels_without_objects_or_masks_are_refused(tmp_path):
         annotation['iscrowd'] = 1
     with pytest.raises(InputError, match='has no labeled objects; pass a file with boxes'):
         unify_labels(*read(coco, tmp_path), CLASSES)
+
+
+@pytest.mark.parametrize('area', [0, -4.0, None, 'large'])
+def test_an_area_that_mmdetection_would_omit_is_replaced(tmp_path, area):
+    coco = copy.deepcopy(COCO)
+    for annotation in coco['annotations']:
+        annotation['area'] = area
+    labels, path = read(coco, tmp_path)
+    found = unify_labels(labels, path, CLASSES)['annotations']
+    assert [annotation['area'] for annotation in found] == [1200, 400, 400]

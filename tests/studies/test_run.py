@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import pytest
 from mmcrosscl.cli import main
 from mmcrosscl.errors import InputError, RunError
 from mmcrosscl.studies import create_study, jobs, publish, read_results_file, run, run_study
+from tests.evaluation.checkpoints import write_crosscl
 from tests.studies.data import write_data
 
 
@@ -86,8 +88,8 @@ def test_the_tables_have_means_intervals_and_verdicts(results, tmp_path):
     table, plot, page = publish(read_results_file(results), tmp_path)
     text = table.read_text()
     # means of 1, 2 and 3 plus 0.5, with 2.48 on both sides
-    assert '| 50 | random | 2.5 [0.0, 5.0] | 2.0 [2.0, 2.0] | 0.2 | 3 |' in text
-    assert '| 50 | crosscl | random | +2.0 [+2.0, +2.0] | better |' in text
+    assert '| 50 | random | 2.5 [0.0, 5.0] | 2.0 [1.9, 2.1] | 0.2 | 3 |' in text
+    assert '| 50 | crosscl | random | +2.0 [+1.9, +2.1] | better |' in text
     assert 'for these arms and numbers of labels: crosscl with 50, 200.' in text
     assert plot.read_bytes().startswith(b'\x89PNG')
     html = page.read_text()
@@ -143,3 +145,26 @@ def test_a_job_that_fails_ends_the_study_with_its_message(tmp_path, monkeypatch)
 
 def fail(folder):
     raise RunError('the disk is full')
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def flock(file, operation):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(run.fcntl, 'flock', flock)
+    settings = write_data(tmp_path)
+    with pytest.raises(InputError, match=r'out/lock cannot be locked: .*; set --work-dir to a'):
+        run_study(tmp_path / 'out', settings)
+
+
+@pytest.mark.parametrize('contents', ['no checkpoint', 'another backbone'])
+def test_a_checkpoint_that_does_not_fit_is_refused_before_a_study_is_written(tmp_path, contents):
+    weights = tmp_path / 'a.pth'
+    if contents == 'no checkpoint':
+        weights.write_text(contents)
+    else:
+        write_crosscl(weights, width=16)
+    settings = {**write_data(tmp_path), 'arms': ['random', f'weights={weights}']}
+    with pytest.raises(InputError, match=r'a\.pth in --arms: '):
+        run_study(tmp_path / 'out', settings)
+    assert not (tmp_path / 'out').exists()

@@ -49,3 +49,11 @@ def test_only_common_seeds_are_compared():
     scores = {('a', 50): {0: 1.0, 1: 5.0}, ('b', 50): {1: 3.0, 2: 9.0}, ('c', 50): {5: 0.0}}
     found = compare(scores, 50)
     assert [(each.first, each.second, each.mean.value) for each in found] == [('b', 'a', -2.0)]
+
+
+def test_equal_differences_of_rounded_values_are_no_verdict_with_two_seeds():
+    (found,) = compare({('b', 50): {0: 4.2, 1: 3.9}, ('a', 50): {0: 4.3, 1: 4.0}}, 50)
+    # 12.706 is t with one degree of freedom, and 0.1 / sqrt(6) the deviation of the rounding
+    half = 12.706 * 0.1 / math.sqrt(6) / math.sqrt(2)
+    assert found.mean == pytest.approx((0.1, 0.1 - half, 0.1 + half), abs=1e-3)
+    assert found.verdict == 'not distinguishable'

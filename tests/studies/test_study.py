@@ -26,12 +26,12 @@ def ids(coco: dict) -> set:
 
 def test_the_validation_part_is_in_no_subset(settings, tmp_path):
     study, files = create_study(**{**settings, 'labels': [8, 0.5], 'seeds': 3})
-    # a fifth of 40 images is for validation, and 50 % are half of the others
-    assert study.labels == (8, 16) and len(files['val']['images']) == 8
+    # a fifth of 40 images is for validation, and shares are those of all images
+    assert study.labels == (8, 20) and len(files['val']['images']) == 8
     for seed in range(3):
         small, large = (ids(files[f'train.{seed}@{count}']) for count in study.labels)
         assert small < large and not large & ids(files['val'])
-        assert (len(small), len(large)) == (8, 16)
+        assert (len(small), len(large)) == (8, 20)
     assert ids(files['train.0@8']) != ids(files['train.1@8'])
     write_study(study, files, tmp_path)
     written, given = (

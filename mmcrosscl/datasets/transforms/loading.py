@@ -179,7 +179,11 @@ def decode_image(
                     turned = Image.fromarray(pixels)
                     turned.getexif()[ExifTags.Base.Orientation] = orientation
                     pixels = np.array(ImageOps.exif_transpose(turned))
-            return _decode(image) if pixels is None else pixels, (height, width)
+            if pixels is None:
+                pixels = _decode(image)
+                # some readers of Pillow, such as that of TIFF, have applied the orientation already
+                height, width = pixels.shape[:2]
+            return pixels, (height, width)
 
 
 def _decode_plain_jpeg(

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from mmdet.models import SemiBaseDetector
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import nn
 
 from mmcrosscl.checkpoints import Conversion, convert_for_model, read_checkpoint
 from mmcrosscl.engine.unwrap import unwrap_model
@@ -33,6 +35,7 @@ class PretrainedHook(Hook):
 
     A backbone that the config initializes from another checkpoint, by ``init_cfg`` of type
     'Pretrained', is initialized at random instead, so that nothing is downloaded to be replaced.
+    In a semi-supervised detector of MMDetection, the student and the teacher are initialized.
     The hook warns of a backbone that is frozen in part: the recipe trains every layer.
     """
 
@@ -48,16 +51,18 @@ class PretrainedHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Replace a 'Pretrained' ``init_cfg`` of the backbone by a random initialization."""
-        # a model without a backbone is an error in before_train
-        backbone: Any = getattr(unwrap_model(runner.model), 'backbone', None)
-        init_cfg = getattr(backbone, 'init_cfg', None)
-        if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
+        if runner.cfg.get('load_from') is not None and not runner.cfg.get('resume'):
             return
-        if runner.cfg.get('load_from') is None or runner.cfg.get('resume'):
-            backbone.init_cfg = RANDOM
-            runner.logger.info(
-                f'pretrained: the init_cfg of the backbone ({init_cfg["checkpoint"]}) is not used'
-            )
+        for model in _models(runner):
+            # a model without a backbone is an error in before_train
+            backbone: Any = getattr(model, 'backbone', None)
+            init_cfg = getattr(backbone, 'init_cfg', None)
+            if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
+                backbone.init_cfg = RANDOM
+                runner.logger.info(
+                    f'pretrained: the init_cfg of the backbone ({init_cfg["checkpoint"]}) is not '
+                    'used'
+                )
 
     def before_train(self, runner: Runner) -> None:
         """Load the checkpoint, unless the runner has loaded another one.
@@ -78,10 +83,11 @@ class PretrainedHook(Hook):
         if path is None:
             runner.logger.info('pretrained: None, the weights are random')
             return
-        model = unwrap_model(runner.model)
         checkpoint = read_checkpoint(path, runner.cfg.get('trust_checkpoints', False))
-        conversion = convert_for_model(checkpoint, model)
-        model.load_state_dict(conversion.state_dict, strict=False)
+        models = _models(runner)
+        conversion = convert_for_model(checkpoint, models[0])
+        for model in models:
+            model.load_state_dict(conversion.state_dict, strict=False)
         self._report(runner, path, conversion)
         if runner.cfg.get('train_cfg') is not None:
             self._check_training(runner)
@@ -94,7 +100,7 @@ class PretrainedHook(Hook):
     @master_only
     def _report(self, runner: Runner, path: str, conversion: Conversion) -> None:
         loaded = conversion.state_dict
-        names = [name for name, _ in unwrap_model(runner.model).named_parameters()]
+        names = [name for name, _ in _models(runner)[0].named_parameters()]
         random = [name for name in names if name not in loaded]
         parts = dict.fromkeys(name.partition('.')[0] for name in random)
         # a module can have loaded weights too, such as those of some pyramid levels
@@ -115,7 +121,7 @@ class PretrainedHook(Hook):
 
     @master_only
     def _check_training(self, runner: Runner) -> None:
-        backbone = unwrap_model(runner.model).backbone
+        backbone: Any = _models(runner)[0].backbone
         settings = dict(
             frozen_stages=getattr(backbone, 'frozen_stages', -1),
             norm_eval=getattr(backbone, 'norm_eval', False),
@@ -129,3 +135,9 @@ class PretrainedHook(Hook):
                 'statistics stays fixed. To train every layer, as in the published recipe, set '
                 'model.backbone.frozen_stages=-1 and model.backbone.norm_eval=False.'
             )
+
+
+def _models(runner: Runner) -> list[nn.Module]:
+    """Return the models with a backbone. Those of one run have the same architecture."""
+    model = unwrap_model(runner.model)
+    return [model.student, model.teacher] if isinstance(model, SemiBaseDetector) else [model]

@@ -69,8 +69,9 @@ def test_floating_point_images_are_scaled(tmp_path, values, expected):
     assert img[0, :, 0].tolist() == expected
 
 
+@pytest.mark.parametrize('name', ['a.jpg', 'a.png', 'a.tif'])
 @pytest.mark.parametrize('orientation', range(1, 9))
-def test_exif_orientation_is_applied(tmp_path, orientation):
+def test_exif_orientation_is_applied(tmp_path, orientation, name):
     exif = Image.Exif()
     exif[0x0112] = orientation
     upright = Image.fromarray(photo('chelsea.png'))
@@ -81,9 +82,9 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
         8: Image.Transpose.ROTATE_270,
     }[orientation]  # fmt: skip
     stored = upright if undo is None else upright.transpose(undo)
-    path = save(tmp_path / 'a.jpg', stored, exif=exif, quality=95)
+    path = save(tmp_path / name, stored, exif=exif, quality=95)
     results = load(path)
-    assert results['img_shape'] == (300, 451)
+    assert results['img_shape'] == results['ori_shape'] == (300, 451)
     assert error(results['img'], upright) < 4
 
 

@@ -2,13 +2,16 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
 
-from mmcrosscl.engine import build_runner
+from mmcrosscl.engine import PretrainedHook, build_runner, read_config
 from mmcrosscl.errors import InputError
 from tests.checkpoints.makers import crosscl
 from tests.detection import shorten, write_coco
@@ -179,3 +182,27 @@ def test_the_documented_config_is_the_recipe(document, pretrained):
     for name in ('frozen_stages', 'norm_eval', 'norm_cfg', 'style'):
         assert cfg.model.backbone[name] == ours[name], name
     assert cfg.default_hooks.pretrained == dict(type='mmcrosscl.PretrainedHook')
+
+
+def test_the_student_and_the_teacher_are_initialized(pretrained, tmp_path):
+    from mmdet.registry import MODELS
+
+    name = 'soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py'
+    model = read_config(f'mmdet::{name}').model
+    model.detector.backbone.update(depth=18, init_cfg=dict(type='Pretrained', checkpoint='gone'))
+    model.detector.neck.in_channels = [64, 128, 256, 512]
+    logger = MMLogger.get_instance('student')
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        runner = SimpleNamespace(
+            model=MODELS.build(model), logger=logger, cfg=dict(pretrained=str(pretrained))
+        )
+    hook = PretrainedHook()
+    hook.before_run(runner)
+    runner.model.init_weights()
+    hook.before_train(runner)
+    for part in (runner.model.student, runner.model.teacher):
+        adapted = part.state_dict()[FIRST]
+        assert torch.equal(adapted, runner.model.student.state_dict()[FIRST])
+        name = 'backbone.layer1.0.conv1.weight'
+        expected = torch.load(pretrained, weights_only=True)['state_dict'][name]
+        assert torch.equal(part.state_dict()[name], expected)

@@ -3,8 +3,35 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 
-from mmcrosscl.datasets import image_size, open_image
+from mmcrosscl.errors import InputError
 from mmcrosscl.progress import track
+
+from .storage import image_size, open_image
+
+# leaked images that a message lists
+SHOWN = 5
+
+
+def check_leaks(test: Iterable[Mapping], training: Iterable[Mapping]) -> None:
+    """Check that no test image is among the training images; see :func:`shared_images`.
+
+    Raises:
+        InputError: If a test image is among them, or an image does not exist.
+    """
+    try:
+        shared = shared_images(test, training)
+    except FileNotFoundError as error:
+        raise InputError(
+            f'image {error.filename} does not exist; correct the folder of the images'
+        ) from error
+    if shared:
+        lines = '\n'.join(f'  {a}  =  {b}' for a, b in shared[:SHOWN])
+        more = f'\n  and {len(shared) - SHOWN} more' if len(shared) > SHOWN else ''
+        found = '1 test image is' if len(shared) == 1 else f'{len(shared)} test images are'
+        raise InputError(
+            f'{found} also among the training images; remove them from one of the two:\n'
+            f'{lines}{more}'
+        )
 
 
 def shared_images(test: Iterable[Mapping], training: Iterable[Mapping]) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-from mmcrosscl.studies.leaks import shared_images
+from mmcrosscl.datasets.leaks import shared_images
 
 
 def test_equal_contents_are_found_under_another_name(tmp_path):
