@@ -43,7 +43,7 @@ def write_checkpoint(contents: dict, path: str | Path) -> None:
 def atomic_write(path: str | Path, write: Callable[[Path], object]) -> None:
     """Write to a temporary file in the same folder, then rename it to ``path``.
 
-    The folder is created if it does not exist.
+    The folder is created if it does not exist. Devices such as ``/dev/null`` are written directly.
 
     Args:
         path (str | Path): File to write. At any time, it has either all of its old contents or all
@@ -58,6 +58,9 @@ def atomic_write(path: str | Path, write: Callable[[Path], object]) -> None:
     path = Path(path)
     partial = path.parent / f'.{path.name}.partial'
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            write(path)
+            return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # a symbolic link of the same name would redirect the write to another file

@@ -1,10 +1,11 @@
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from mmcrosscl.checkpoints import read_checkpoint, write_checkpoint
+from mmcrosscl.checkpoints import atomic_write, read_checkpoint, write_checkpoint
 from mmcrosscl.errors import InputError
 from tests.checkpoints.makers import STATE, assert_state
 
@@ -67,3 +68,13 @@ def test_a_file_in_place_of_the_folder_is_an_error_that_names_the_checkpoint(tmp
         InputError, match='cannot write [^ ]*gone/x.pth: Not a directory; make room, or choose'
     ):
         write_checkpoint(STATE, tmp_path / 'gone/x.pth')
+
+
+def test_a_pipe_is_written_and_not_replaced(tmp_path):
+    path = tmp_path / 'pipe'
+    os.mkfifo(path)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(path.read_text)
+        atomic_write(path, lambda target: target.write_text('contents'))
+        assert read.result(timeout=10) == 'contents'
+    assert path.is_fifo() and os.listdir(tmp_path) == ['pipe']
