@@ -151,7 +151,9 @@ def test_the_settings_of_the_evidence_change_a_pre_training_config():
     assert OPTIM_WRAPPERS.get(cfg.optim_wrapper.type) is BFloat16OptimWrapper
 
 
-@pytest.mark.parametrize('name', ['sensor', 'sensor50', 'demo', 'demo-rates', 'photos', 'r18'])
+@pytest.mark.parametrize(
+    'name', ['sensor', 'sensor50', 'demo', 'demo-rates', 'photos', 'r18', 'r18-long']
+)
 def test_the_tables_of_the_evidence_are_those_of_its_results_files(name):
     results = read_results_file(f'docs/evidence/{name}.json')
     page = Path('docs/evidence.md').read_text()
