@@ -34,6 +34,7 @@ def parse_value(text: str) -> object:
             raise ValueError(f'the brackets of {text} do not match')
         values = [parse_value(item) for item in _split(text[1:-1])]
         return tuple(values) if text[0] == '(' else values
+    # private, but the only function of MMEngine for a single value
     return DictAction._parse_int_float_bool(text)
 
 

@@ -28,8 +28,12 @@ def write_checkpoint(contents: dict, path: str | Path) -> None:
 
     def write(partial: Path) -> None:
         if path.suffix == '.safetensors':
+            partial.touch()
+            mode = stat.S_IMODE(partial.stat().st_mode)
             # safetensors rejects tensors that share memory
             save_file({name: _copy(value) for name, value in contents.items()}, partial)
+            # safetensors creates files that only their owner can read
+            os.chmod(partial, mode)
         else:
             torch.save(contents, partial)
 
@@ -65,14 +69,9 @@ def atomic_write(path: str | Path, write: Callable[[Path], object]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             # a symbolic link of the same name would redirect the write to another file
             partial.unlink(missing_ok=True)
-            # safetensors creates files that only their owner can read
-            partial.touch()
-            mode = stat.S_IMODE(partial.stat().st_mode)
-            partial.unlink()
             write(partial)
             with open(partial, 'rb') as file:
                 os.fsync(file.fileno())
-            os.chmod(partial, mode)
             os.replace(partial, path)
         except BaseException:
             partial.unlink(missing_ok=True)

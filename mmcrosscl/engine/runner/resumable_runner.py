@@ -138,11 +138,7 @@ class ResumableRunner(Runner):
 
         The config of a test would otherwise replace that of the training in the same work dir.
         """
-        self.cfg.dump(Path(self.log_dir, self._config_name))
-
-    @property
-    def _config_name(self) -> str:
-        return Path(self.cfg.filename or f'{self.timestamp}.py').name
+        self.cfg.dump(Path(self.log_dir, Path(self.cfg.filename or f'{self.timestamp}.py').name))
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register :data:`DEFAULT_HOOKS`, merged with the default hooks of the config."""
@@ -218,8 +214,7 @@ class ResumableRunner(Runner):
         """
         try:
             with self._running():
-                if is_main_process():
-                    self.cfg.dump(Path(self.work_dir, self._config_name))
+                super().dump_config()
                 self._resume_from = self._checkpoint_to_resume()
                 self._check_initial_weights()
                 return super().train()
