@@ -12,22 +12,18 @@ from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
-from mmcrosscl.checkpoints import convert_for_model, read_checkpoint
 from mmcrosscl.datasets import UnlabeledDataset
 from mmcrosscl.detectors import (
     Schedule,
     choose_view_size,
     config_text,
-    drop_weights,
     dry_run,
     find_detector,
-    inner_detector,
     seconds_per_iteration,
 )
 from mmcrosscl.engine import load_config, merge_changes, read_config
-from mmcrosscl.errors import InputError
 
-from .arms import OWN, Arm
+from .arms import Arm
 from .fine_tuning import Labels, fine_tuning_config
 from .plan import FINAL, PRETRAIN, SEARCH, Job
 from .study import Study
@@ -78,27 +74,6 @@ def estimate(work_dir: Path, study: Study) -> dict[str, float]:
     # the jobs use the same GPU
     torch.cuda.empty_cache()
     return seconds
-
-
-def check_checkpoints(study: Study) -> None:
-    """Check that the detector can be initialized from the checkpoints of the arms.
-
-    Raises:
-        InputError: If a checkpoint cannot be read, or does not fit the detector.
-    """
-    paths = sorted({arm.weights for arm in study.plan.arms if arm.weights not in (None, OWN)})
-    if not paths:
-        return
-    cfg = read_config(study.detector)
-    settings = inner_detector(cfg.model)
-    drop_weights(settings)
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')):
-        model = MODELS.build(settings)
-    for path in paths:
-        try:
-            convert_for_model(read_checkpoint(path), model)
-        except InputError as error:
-            raise InputError(f'{path} in --arms: {error}') from error
 
 
 def _pretrain_steps(study: Study, arms: Sequence[Arm]) -> dict[str, float]:

@@ -22,7 +22,8 @@ from .study import Study
 
 METRICS = {'ap': 'coco/bbox_mAP', 'ap50': 'coco/bbox_mAP_50'}
 RESULT = 'result.json'
-_one_at_a_time = threading.Lock()
+# MMEngine's default scope and its reader of configs are not for several threads
+config_lock = threading.Lock()
 # runs a command of mmcrosscl with a log file, and raises an error if it fails
 Execute = Callable[[list[str], Path], None]
 
@@ -98,8 +99,7 @@ def _train(
 ) -> dict[str, float]:
     """Fine-tune a detector, and return its AP on the validation part."""
     config = folder / 'config.py'
-    # MMEngine's default scope and its reader of configs are not for several threads
-    with _one_at_a_time:
+    with config_lock:
         cfg = job_config(work_dir, study, job)
     atomic_write(config, lambda path: path.write_text(cfg.pretty_text))
     execute(['train', str(config), '--work-dir', str(folder), '--resume'], folder)

@@ -97,11 +97,31 @@ class Plan:
             needed += self.searches(arm, job.labels)
         return needed
 
-    def ready(self, done: Collection[str]) -> Iterator[Job]:
-        """Yield the jobs that are not done and whose needs are done."""
+    def possible(self, done: Collection[str], failed: Collection[str] = ()) -> list[Job]:
+        """Return the jobs that are not done and that need no failed job.
+
+        Args:
+            done (Collection[str]): Ids of the jobs that are done.
+            failed (Collection[str]): Ids of the jobs that have failed. Defaults to none.
+        """
+        lost = set(failed) - set(done)
+        jobs = []
         for job in self.jobs():
-            if job.id not in done and all(need.id in done for need in self.needs(job)):
-                yield job
+            if job.id in done:
+                continue
+            if job.id in lost or any(need.id in lost for need in self.needs(job)):
+                lost.add(job.id)
+            else:
+                jobs.append(job)
+        return jobs
+
+    def ready(self, done: Collection[str], failed: Collection[str] = ()) -> list[Job]:
+        """Return the possible jobs whose needs are done."""
+        return [
+            job
+            for job in self.possible(done, failed)
+            if all(need.id in done for need in self.needs(job))
+        ]
 
 
 def best_search(searches: Sequence[Job], scores: Mapping[str, float]) -> Job:

@@ -23,8 +23,9 @@ from mmcrosscl.engine.runner.signals import handle, restore
 from mmcrosscl.errors import EXIT_PREEMPTED, PREEMPTING, InputError, Preempted, RunError
 from mmcrosscl.progress import ProgressBar, write_line
 
-from .estimate import check_checkpoints, estimate
-from .jobs import job_folder, read_results, run_job
+from .estimate import estimate
+from .inputs import check_unchanged
+from .jobs import config_lock, job_folder, read_results, run_job
 from .plan import Job
 from .publish import RESULTS, Results, markdown, publish
 from .study import Study, create_study, write_study
@@ -49,15 +50,15 @@ def run_study(work_dir: str | Path, settings: Mapping[str, Any] | None = None) -
         str: The tables of the results, and the paths of the files.
 
     Raises:
-        InputError: If the settings are invalid. Nothing is written then.
-        RunError: If a job fails. The results of the other jobs are written.
+        InputError: If the settings are invalid, or a config or checkpoint has changed since the
+            study began. Nothing is written then.
+        RunError: If a job fails. The other jobs run, except those that need its result.
         Preempted: After SIGTERM or SIGUSR1, once the jobs have saved their checkpoints.
     """
     work_dir = Path(work_dir)
     path = work_dir / 'study.json'
     if settings is not None:
         study, files = create_study(**settings)
-        check_checkpoints(study)
         with _locked(work_dir):
             write_study(study, files, work_dir)
     elif path.is_file():
@@ -162,12 +163,15 @@ class StudyRunner:
         self._children: set[subprocess.Popen] = set()
         self._stopped: int | None = None
         self._error: BaseException | None = None
+        # errors by the id of the job
+        self._failed: dict[str, InputError | RunError] = {}
 
     def run(self) -> None:
         """Run all jobs that are not done.
 
         Raises:
-            RunError: If a job fails. The results of the other jobs are kept.
+            InputError: If a config or checkpoint changes.
+        RunError: If a job fails, after the jobs that do not need its result.
             Preempted: After SIGTERM or SIGUSR1, once the jobs have saved their checkpoints.
         """
         handle(PREEMPTING, self._stop)
@@ -190,21 +194,28 @@ class StudyRunner:
             raise self._error
         if self._stopped is not None:
             raise Preempted()
+        self._raise_failed()
 
     def _work(self, device: str | None) -> None:
         try:
             while self._error is None and self._stopped is None:
                 done = set(read_results(self.work_dir, self.study))
-                if len(done) == len(self.jobs):
+                if not self.study.plan.possible(done, self._failed):
                     return
                 with self._claim(done) as claimed:
                     if claimed is None:
                         time.sleep(POLL)
                         continue
                     job, lock = claimed
+                    with config_lock:
+                        check_unchanged(self.work_dir, self.study.detector, self.study.plan.arms)
                     self._show(job, done)
                     execute = partial(self._execute, device=device, lock=lock)
-                    run_job(self.work_dir, self.study, job, execute)
+                    try:
+                        run_job(self.work_dir, self.study, job, execute)
+                    except (InputError, RunError) as error:
+                        self._failed[job.id] = error
+                        write_line(f'job {job.id} failed: {error}')
                 self.write_results()
         except _Stopped:
             pass
@@ -215,7 +226,7 @@ class StudyRunner:
     @contextlib.contextmanager
     def _claim(self, done: set[str]) -> Iterator[tuple[Job, TextIO] | None]:
         """Yield a job that no other worker runs, with its lock file, or None."""
-        for job in self.study.plan.ready(done):
+        for job in self.study.plan.ready(done, self._failed):
             folder = job_folder(self.work_dir, job)
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / 'lock').open('w') as file:
@@ -260,8 +271,23 @@ class StudyRunner:
             self._stopped = self._stopped or signal.SIGTERM
         if self._stopped is not None or self._error is not None:
             raise _Stopped
-        error = RunError(f'{_last_line(folder / LOG)} (job {folder.name}; log: {folder / LOG})')
+        error = RunError(f'{_last_line(folder / LOG)} (log: {folder / LOG})')
         error.exit_status = status if status > 0 else 128 - status
+        raise error
+
+    def _raise_failed(self) -> None:
+        done = read_results(self.work_dir, self.study)
+        # another process may have had success with a job
+        failed = {name: error for name, error in self._failed.items() if name not in done}
+        if not failed:
+            return
+        name, first = next(iter(failed.items()))
+        missing = len(self.jobs) - len(done)
+        error = RunError(
+            f'{missing} of {len(self.jobs)} jobs are not done, because {len(failed)} failed; the '
+            f'first is {name}: {first}'
+        )
+        error.exit_status = first.exit_status
         raise error
 
     def _stop(self, number: int, frame: object) -> None:

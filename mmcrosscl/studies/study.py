@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
 from mmcrosscl.checkpoints import atomic_write
 from mmcrosscl.datasets import (
     UnlabeledDataset,
@@ -20,12 +18,13 @@ from mmcrosscl.datasets import (
     select_images,
     write_coco,
 )
-from mmcrosscl.detectors import default_iterations, find_detector, loads_weights
+from mmcrosscl.detectors import default_iterations
 from mmcrosscl.engine import read_config
 from mmcrosscl.errors import InputError, check_at_least_one
 
-from .arms import OWN, Arm, check_files, parse_arm
+from .arms import check_files, parse_arm
 from .fine_tuning import learning_rate, loads_masks
+from .inputs import check_unchanged, check_weights
 from .labels import class_names, unify_labels
 from .plan import Plan
 
@@ -139,8 +138,9 @@ def create_study(
         tuple[Study, dict[str, dict]]: The study, and its COCO files by name.
 
     Raises:
-        InputError: If a number, the data, the detector or an arm is invalid, more labeled images
-            are requested than available, or a test image is among the training images.
+        InputError: If a number, the data, the detector or an arm is invalid, a checkpoint does not
+            fit the detector, more labeled images are requested than available, or a test image is
+            among the training images.
     """
     check_at_least_one({
         '--seeds': seeds,
@@ -160,7 +160,7 @@ def create_study(
     if len(set(names)) < len(names):
         raise InputError(f'the arms are {", ".join(names)}; use each name only once')
     cfg = read_config(detector)
-    _check_weights(parsed, cfg, detector)
+    check_weights(parsed, cfg, detector)
     train_folder, test_folder = (
         find_images(*each)
         for each in (
@@ -232,8 +232,8 @@ def write_study(study: Study, files: Mapping[str, dict], work_dir: Path) -> None
     A study with the same settings and fewer seeds in the folder is extended.
 
     Raises:
-        InputError: If the folder contains a study with other settings, with other labels, or with
-            more seeds.
+        InputError: If the folder contains a study with other settings, with other labels, with
+            more seeds, or whose configs or checkpoints have changed.
     """
     path = work_dir / 'study.json'
     if path.is_file():
@@ -251,6 +251,7 @@ def write_study(study: Study, files: Mapping[str, dict], work_dir: Path) -> None
                 f'{labels} differs from the labels in {study.train} and {study.test}, which have '
                 'changed since the study began; restore them, or set another --work-dir'
             )
+    check_unchanged(work_dir, study.detector, study.plan.arms)
     for name, labels in paths.items():
         if not labels.is_file():
             write_coco(files[name], labels)
@@ -265,21 +266,3 @@ def _check_rates(rates: Sequence[float]) -> None:
     names = [f'{rate:g}' for rate in rates]
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f'--rates has the value {min(twice)} twice; use each value only once')
-
-
-def _check_weights(arms: Sequence[Arm], cfg: Config, name: str) -> None:
-    """Raise an error if an arm would start from random weights, as the config loads no others."""
-    for arm in arms:
-        if arm.weights != OWN:
-            continue
-        # a pre-training takes only these parts from the config, and no arm uses load_from
-        parts = find_detector(cfg, name)
-        loads = loads_weights([parts.backbone, parts.neck])
-        if arm.terms is None:
-            loads = loads_weights(cfg.model) or bool(cfg.get('pretrained'))
-        if not loads:
-            raise InputError(
-                f"the arm {arm.text} starts from the weights that the detector's config loads, but "
-                f'the backbone in {name} has no init_cfg with a checkpoint; set it, or pass '
-                f'{arm.text}=FILE'
-            )

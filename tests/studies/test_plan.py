@@ -35,7 +35,7 @@ def test_the_rates_are_searched_with_the_first_seed_and_are_the_same_for_all_arm
 def test_jobs_become_ready_when_their_needs_are_done():
     done: set[str] = set()
     order = []
-    while ready := list(PLAN.ready(done)):
+    while ready := PLAN.ready(done):
         for need in PLAN.needs(ready[0]):
             assert need.id in done
         order.append(ready[0])
@@ -44,6 +44,19 @@ def test_jobs_become_ready_when_their_needs_are_done():
     first = [job.id for job in PLAN.ready(set())]
     assert 'pretrain-crosscl-seed0' in first
     assert not any(name.startswith(('final', 'search-crosscl')) for name in first)
+
+
+def test_jobs_that_need_a_failed_one_are_not_possible():
+    jobs = list(PLAN.jobs())
+    failed = {'pretrain-crosscl-seed1', 'search-weights-50-lr0.1-seed0'}
+    lost = {job.id for job in jobs} - {job.id for job in PLAN.possible(set(), failed)}
+    assert lost == failed | {
+        *(f'final-crosscl-{labels}-seed1' for labels in (50, 200)),
+        *(f'final-weights-50-seed{seed}' for seed in range(3)),
+    }
+    assert not lost & {job.id for job in PLAN.ready(set(), failed)}
+    # another process had success
+    assert PLAN.possible(failed, failed) == [job for job in jobs if job.id not in failed]
 
 
 def test_the_best_rate_has_the_highest_score_and_the_lowest_of_equals_wins():

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from mmcrosscl.cli import main
-from mmcrosscl.errors import InputError, RunError
-from mmcrosscl.studies import create_study, jobs, publish, read_results_file, run, run_study
+from mmcrosscl.errors import EXIT_INPUT, InputError, RunError
+from mmcrosscl.studies import create_study, publish, read_results_file, run, run_study
 from tests.evaluation.checkpoints import write_crosscl
 from tests.studies.data import write_data
 
@@ -130,21 +130,42 @@ def test_a_signal_while_a_job_starts_reaches_the_job(tmp_path, monkeypatch):
     assert time.monotonic() - began < 30
 
 
-@pytest.mark.slow(40)
-def test_a_job_that_fails_ends_the_study_with_its_message(tmp_path, monkeypatch):
+@pytest.mark.slow(60)
+def test_the_jobs_that_do_not_need_a_failed_one_run(tmp_path, monkeypatch, capsys):
     settings = write_data(tmp_path)
+    changes = tmp_path / 'bad.py'
+    changes.write_text('model = dict(momentum=2.0)')
     monkeypatch.setattr(run, 'visible_devices', lambda: ['0', '0'])
-    # the final job fails
-    monkeypatch.setattr(jobs, 'last_checkpoint', fail)
-    with pytest.raises(RunError, match='the disk is full'):
-        run_study(tmp_path / 'out', {**settings, 'arms': ['random'], 'seeds': 1})
+    monkeypatch.setattr(run, 'estimate', lambda work_dir, study: {})
+    settings = {**settings, 'arms': [f'crosscl@{changes}', 'random'], 'seeds': 1}
+    with pytest.raises(RunError) as error:
+        run_study(tmp_path / 'out', settings)
+    # the search and the test of the arm need its pre-training
+    assert str(error.value).startswith(
+        '3 of 6 jobs are not done, because 1 failed; the first is pretrain-crosscl@bad-seed0: '
+    )
+    assert 'momentum' in str(error.value) and error.value.exit_status == EXIT_INPUT
     results = read_results_file(tmp_path / 'out/results.json')
-    # what was computed stays
-    assert [job['kind'] for job in results.jobs] == ['search', 'search']
+    assert [job['kind'] for job in results.jobs] == ['search', 'search', 'final']
+    assert 'job pretrain-crosscl@bad-seed0 failed: ' in capsys.readouterr().out
+
+    # a changed input ends the study
+    changes.write_text('model = dict(momentum=0.01)')
+    with pytest.raises(InputError, match=r'bad\.py has changed since the study in .*out began; '):
+        run_study(tmp_path / 'out')
+    assert len(read_results_file(tmp_path / 'out/results.json').jobs) == 3
 
 
-def fail(folder):
-    raise RunError('the disk is full')
+def test_a_job_that_another_process_finished_is_not_reported_as_failed(tmp_path, monkeypatch):
+    study, _ = create_study(**write_data(tmp_path))
+    runner = run.StudyRunner(tmp_path, study, lambda: None)
+    first, second = (job.id for job in runner.jobs[:2])
+    runner._failed = {first: RunError('the disk is full'), second: RunError('no memory')}
+    monkeypatch.setattr(run, 'read_results', lambda *_: {first: {}})
+    with pytest.raises(RunError, match=f'because 1 failed; the first is {second}: no memory'):
+        runner._raise_failed()
+    monkeypatch.setattr(run, 'read_results', lambda *_: {first: {}, second: {}})
+    runner._raise_failed()
 
 
 def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from mmcrosscl.engine import read_config
 from mmcrosscl.errors import InputError
 from mmcrosscl.studies import Study, create_study
 from mmcrosscl.studies.study import write_study
+from tests.evaluation.checkpoints import write_detector
 from tests.studies.data import write_data
 
 PRETRAINED = dict(type='Pretrained', checkpoint='torchvision://resnet18')
@@ -164,7 +165,7 @@ def test_an_arm_without_its_weights_is_refused(settings, tmp_path, arm, changes,
     cfg.pretrained, cfg.load_from = changes.get('pretrained'), changes.get('load_from')
     cfg.model.backbone.init_cfg = changes.get('backbone')
     cfg.dump(tmp_path / 'mine.py')
-    (tmp_path / 'x.pth').touch()
+    write_detector(tmp_path / 'x.pth')
     arms = ['crosscl', arm.replace('FILE', str(tmp_path / 'x.pth'))]
     arguments = {**settings, 'detector': str(tmp_path / 'mine.py'), 'arms': arms}
     if accepted:

@@ -1,0 +1,102 @@
+"""The configs and checkpoints of a study, which must fit the detector and must not change."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+
+from mmcrosscl.checkpoints import atomic_write, convert_for_model, read_checkpoint
+from mmcrosscl.detectors import drop_weights, find_detector, inner_detector, loads_weights
+from mmcrosscl.engine import read_config
+from mmcrosscl.errors import InputError
+
+from .arms import OWN, Arm
+
+INPUTS = 'inputs.json'
+
+
+def check_weights(arms: Sequence[Arm], cfg: Config, detector: str) -> None:
+    """Check that the detector can be initialized with the weights of the arms.
+
+    Args:
+        arms (Sequence[Arm]): The arms.
+        cfg (Config): Config of the detector.
+        detector (str): Path or name of the config.
+
+    Raises:
+        InputError: If an arm would start from random weights because the config loads no others, or
+            if a checkpoint does not exist, cannot be read, or does not fit the detector.
+    """
+    for arm in arms:
+        if arm.weights != OWN:
+            continue
+        # a pre-training takes only these parts from the config, and no arm uses load_from
+        parts = find_detector(cfg, detector)
+        loads = loads_weights([parts.backbone, parts.neck])
+        if arm.terms is None:
+            loads = loads_weights(cfg.model) or bool(cfg.get('pretrained'))
+        if not loads:
+            raise InputError(
+                f"the arm {arm.text} starts from the weights that the detector's config loads, but "
+                f'the backbone in {detector} has no init_cfg with a checkpoint; set it, or pass '
+                f'{arm.text}=FILE'
+            )
+    paths = sorted({arm.weights for arm in arms if arm.weights not in (None, OWN)})
+    if not paths:
+        return
+    settings = inner_detector(cfg.model)
+    drop_weights(settings)
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')):
+        model = MODELS.build(settings)
+    for path in paths:
+        try:
+            convert_for_model(read_checkpoint(path), model)
+        except InputError as error:
+            raise InputError(f'{path} in --arms: {error}') from error
+
+
+def check_unchanged(work_dir: Path, detector: str, arms: Sequence[Arm]) -> None:
+    """Check that no config or checkpoint has changed since the study began.
+
+    The first call for a folder writes the digests that later calls compare.
+
+    Args:
+        work_dir (Path): Folder of the study.
+        detector (str): Config of the detector.
+        arms (Sequence[Arm]): The arms.
+
+    Raises:
+        InputError: If a config or a checkpoint has changed or does not exist.
+    """
+    configs = {detector, *(arm.changes for arm in arms if arm.changes is not None)}
+    weights = {arm.weights for arm in arms if arm.weights not in (None, OWN)}
+    digests = {config: _config_digest(config) for config in sorted(configs)}
+    digests |= {path: _file_digest(path) for path in sorted(weights)}
+    path = work_dir / INPUTS
+    if not path.is_file():
+        atomic_write(path, lambda path: path.write_text(json.dumps(digests, indent=1)))
+        return
+    earlier = json.loads(path.read_text())
+    for name, digest in digests.items():
+        if earlier.get(name) != digest:
+            raise InputError(
+                f'{name} has changed since the study in {work_dir} began; restore it, or set '
+                'another --work-dir'
+            )
+
+
+def _config_digest(config: str) -> str:
+    # the settings and not the file, because a config inherits from other files
+    settings = json.dumps(read_config(config).to_dict(), sort_keys=True, default=repr)
+    return hashlib.sha256(settings.encode()).hexdigest()
+
+
+def _file_digest(path: str) -> str:
+    try:
+        with open(path, 'rb') as file:
+            return hashlib.file_digest(file, 'sha256').hexdigest()
+    except FileNotFoundError as error:
+        raise InputError(f'{path} in --arms does not exist; restore it') from error
