@@ -39,7 +39,7 @@ from mmcrosscl.detectors import (
 )
 from mmcrosscl.engine import build_runner, load_config, merge_changes, read_config
 from mmcrosscl.engine.options import merge_options
-from mmcrosscl.engine.runner.initial_weights import check_initial_weights
+from mmcrosscl.engine.runner.initial_weights import check_initial_weights, load_from_file
 from mmcrosscl.errors import (
     EXIT_PREEMPTED,
     InputError,
@@ -99,8 +99,9 @@ def pretrain(
             number of images if it is smaller).
         gpus (int, optional): Number of processes to start on this machine, one per GPU. Defaults to
             None (train in this process).
-        from_scratch (bool): Start from random weights. By default, the backbone starts from the
-            weights that the detector's config loads, such as ImageNet weights.
+        from_scratch (bool): Start from random weights. By default, pre-training starts from the
+            weights that the detector's config loads: from those of ``load_from`` in the backbone
+            and the neck, or else from those of ``init_cfg``, such as ImageNet weights.
         weights (str | Path, optional): Checkpoint to start from instead, such as that of a detector
             trained on COCO. Every format that ``mmcrosscl convert`` reads is accepted.
         terms (str): Loss terms: 'crosscl', or its ablations 'within' (without the terms of two
@@ -138,7 +139,19 @@ def pretrain(
     if weights is not None and not Path(weights).is_file():
         raise InputError(f'checkpoint {weights} does not exist; pass a file to --weights')
     own_weights = not from_scratch and weights is None
-    parts = find_detector(read_config(name), name, keep_weights=own_weights)
+    detector_cfg = read_config(name)
+    parts = find_detector(detector_cfg, name, keep_weights=own_weights)
+    config = work_dir / f'pretrain_{parts.name}.py'
+    result = work_dir / f'{parts.name}_pretrained.pth'
+    start = None if weights is None else Path(weights).resolve()
+    resumes = resume and config.is_file()
+    # a config that fine-tunes the result may be the one that is pre-trained
+    if own_weights and not resumes and not _names(detector_cfg.get('load_from'), result):
+        if (start := load_from_file(detector_cfg, name)) is not None:
+            own_weights = False
+            parts = find_detector(detector_cfg, name, keep_weights=False)
+            note = f'The backbone and the neck start from load_from of {name}, {start}.'
+            parts = replace(parts, notes=(*parts.notes, note))
     # options and a changed config may replace the weights, which the runner then checks
     changed = resume or changes is not None or any(n.startswith('model') for n in options)
     if own_weights and not changed:
@@ -148,13 +161,13 @@ def pretrain(
     dataset = UnlabeledDataset(data_root=folder)
     images = len(dataset)
     features = dry_run(parts, choose_view_size(dataset))
-    config = work_dir / f'pretrain_{parts.name}.py'
     schedule = _schedule(images, epochs, iters, batch_size, gpus or 1)
-    start = None if weights is None else str(Path(weights).resolve())
-    text = config_text(parts, features, folder, images, schedule, terms, start)
+    text = config_text(
+        parts, features, folder, images, schedule, terms, None if start is None else str(start)
+    )
     if changes is not None:
         text = merge_changes(text, str(changes))
-    if resume and config.is_file():
+    if resumes:
         given = {**numbers, '--data': data, '--weights': weights}
         # the default does not show whether the terms were given
         given['--terms'] = terms if terms != 'crosscl' else None
@@ -190,7 +203,7 @@ def pretrain(
     elif status := launch([str(config), *arguments, '--launcher', 'pytorch'], gpus):
         raise _failure(status)
     out_dir = cfg.default_hooks.get('checkpoint', {}).get('out_dir')
-    result = _export(parts, work_dir, out_dir)
+    _export(parts, work_dir, out_dir, result)
     _print(report(parts, features, name, result))
     return result
 
@@ -308,17 +321,19 @@ def _failure(status: int) -> Preempted | RunError:
     return error
 
 
-def _export(detector: Detector, work_dir: Path, out_dir: str | None) -> Path:
+def _names(setting: str | None, path: Path) -> bool:
+    return setting is not None and Path(setting).expanduser().resolve() == path.resolve()
+
+
+def _export(detector: Detector, work_dir: Path, out_dir: str | None, result: Path) -> None:
     """Write the weights of the detector from the newest checkpoint in a work dir."""
     target = 'mmdet-backbone' if detector.neck is None else 'mmdet'
-    result = work_dir / f'{detector.name}_pretrained.pth'
     newest = last_checkpoint(work_dir)
     if out_dir is not None:
         # MMEngine adds the name of the work dir, unless both are the same folder
         elsewhere = Path(out_dir, work_dir.name, newest.name)
         newest = elsewhere if elsewhere.is_file() else newest
     write_checkpoint(convert(read_checkpoint(newest), target).contents(), result)
-    return result
 
 
 def _print(lines: list[str]) -> None:

@@ -245,6 +245,35 @@ def test_pre_training_starts_from_the_weights_of_a_detector(photos, tmp_path):
     assert torch.allclose(state[f'key_encoder.backbone.{name}'], before[f'backbone.{name}'])
 
 
+@pytest.mark.slow(20)
+def test_pre_training_starts_from_load_from_of_the_detector(photos, tmp_path, capsys):
+    from tests.evaluation.checkpoints import write_detector
+
+    weights = write_detector(tmp_path / 'coco.pth')
+    config = tmp_path / 'mine.py'
+    base = Path(FASTER_RCNN).resolve()
+    config.write_text(f"_base_ = '{base}'\nload_from = '{weights}'\n")
+    options = {**SMALL, 'optim_wrapper.optimizer.lr': 0.0}
+    settings = dict(iters=1, batch_size=2, options=options)
+    out = tmp_path / 'out'
+    result = mmcrosscl.pretrain(config, photos, out, **settings)
+    said = capsys.readouterr().out
+    assert f'The backbone and the neck start from load_from of {config}, {weights}.' in said
+    before, after = (read_checkpoint(path)['state_dict'] for path in (weights, result))
+    for name in ('backbone.conv1.weight', 'neck.fpn_convs.0.conv.weight'):
+        assert torch.equal(after[name], before[name])
+    # a resumed run has its weights
+    weights.unlink()
+    mmcrosscl.pretrain(config, photos, out, resume=True, **settings)
+    with pytest.raises(InputError, match=rf'mine\.py sets load_from to {weights}, which is not a'):
+        mmcrosscl.pretrain(config, photos, tmp_path / 'other', **settings)
+    assert not (tmp_path / 'other').exists()
+    # the result of this pre-training, from which the same config fine-tunes
+    config.write_text(f"_base_ = '{base}'\nload_from = '{tmp_path}/other/mine_pretrained.pth'\n")
+    mmcrosscl.pretrain(config, photos, tmp_path / 'other', **settings)
+    assert 'start from load_from' not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ('terms', 'expected', 'levels', 'share'),
     [

@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument(
         '--from-scratch',
         action='store_true',
-        help='start from random weights, not from the weights that the detector config loads into '
-        'its backbone',
+        help='start from random weights; default: start from load_from of the detector config, or '
+        'from the weights that its backbone loads',
     )
     start.add_argument(
         '--weights',

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar='LR',
         help='learning rates of the fine-tuning to choose from; default: 1/4, 1/2, 1 and 2 times '
-        'that of the detector config',
+        'that of the detector config, scaled to the batch size',
     )
     parser.add_argument(
         '--pretrain-iters',

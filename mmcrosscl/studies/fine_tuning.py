@@ -15,6 +15,8 @@ from mmcrosscl.registry import HOOKS, component_class
 
 # share of the iterations in which the learning rate rises
 WARM_UP = 0.1
+# for which the learning rates of MMDetection's configs are tuned
+GPUS = 8
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def fine_tuning_config(
         InputError: If the config has no data pipeline or no optimizer, or is not a detector's.
     """
     cfg = Config(detector.to_dict())
-    _check(cfg, name)
+    check_config(cfg, name)
     parts = find_detector(detector, name, keep_weights)
     model = inner_detector(cfg.model)
     model.backbone = ConfigDict(parts.backbone)
@@ -115,16 +117,37 @@ def fine_tuning_config(
     return cfg
 
 
+def check_config(cfg: Config, name: str) -> None:
+    """Check that a config has what a study needs.
+
+    Raises:
+        InputError: If the config has no data loaders or no learning rate.
+    """
+    for key in ('train_dataloader', 'optim_wrapper'):
+        if not isinstance(cfg.get(key), Mapping):
+            raise InputError(f'{name} has no {key}; pass a complete training config of a detector')
+    if cfg.get('test_dataloader') is None and cfg.get('val_dataloader') is None:
+        raise InputError(f'{name} has no test_dataloader; pass a complete config of a detector')
+    if 'lr' not in cfg.optim_wrapper.get('optimizer', {}):
+        raise InputError(f'{name} has no optim_wrapper.optimizer.lr; pass a config with one')
+
+
 def learning_rate(detector: Config, batch_size: int) -> float:
     """Return the learning rate of a detector's config, scaled linearly to a batch size.
 
-    Goyal et al., 2017 (https://arxiv.org/abs/1706.02677).
+    Goyal et al., 2017 (https://arxiv.org/abs/1706.02677). The rate of the config is for
+    ``auto_scale_lr.base_batch_size`` images. RTMDet's configs inherit 16 there, but have 32 images
+    per GPU: if the value is below the images of one GPU, the rate is that of eight GPUs.
 
     Args:
         detector (Config): Config of a detector.
         batch_size (int): Number of images per iteration.
     """
-    base = (detector.get('auto_scale_lr') or {}).get('base_batch_size') or batch_size
+    base = (detector.get('auto_scale_lr') or {}).get('base_batch_size')
+    if base is None:
+        return detector.optim_wrapper.optimizer.lr
+    if (per_gpu := detector.train_dataloader.batch_size) > base:
+        base = GPUS * per_gpu
     return detector.optim_wrapper.optimizer.lr * batch_size / base
 
 
@@ -138,16 +161,6 @@ def _has(node: object, key: str) -> bool:
     if isinstance(node, Mapping):
         return bool(node.get(key)) or any(_has(value, key) for value in node.values())
     return isinstance(node, list | tuple) and any(_has(value, key) for value in node)
-
-
-def _check(cfg: Config, name: str) -> None:
-    for key in ('train_dataloader', 'optim_wrapper'):
-        if not isinstance(cfg.get(key), Mapping):
-            raise InputError(f'{name} has no {key}; pass a complete training config of a detector')
-    if cfg.get('test_dataloader') is None and cfg.get('val_dataloader') is None:
-        raise InputError(f'{name} has no test_dataloader; pass a complete config of a detector')
-    if 'lr' not in cfg.optim_wrapper.get('optimizer', {}):
-        raise InputError(f'{name} has no optim_wrapper.optimizer.lr; pass a config with one')
 
 
 def _own(dataset: ConfigDict) -> ConfigDict:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 
 from mmengine.config import Config
@@ -11,6 +12,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmcrosscl.checkpoints import atomic_write, convert_for_model, read_checkpoint
 from mmcrosscl.detectors import drop_weights, find_detector, inner_detector, loads_weights
 from mmcrosscl.engine import read_config
+from mmcrosscl.engine.runner.initial_weights import load_from_file
 from mmcrosscl.errors import InputError
 
 from .arms import OWN, Arm
@@ -33,29 +35,29 @@ def check_weights(arms: Sequence[Arm], cfg: Config, detector: str) -> None:
     for arm in arms:
         if arm.weights != OWN:
             continue
-        # a pre-training takes only these parts from the config, and no arm uses load_from
+        # of the model, a pre-training takes only these parts
         parts = find_detector(cfg, detector)
-        loads = loads_weights([parts.backbone, parts.neck])
+        loads = loads_weights([parts.backbone, parts.neck]) or bool(cfg.get('load_from'))
         if arm.terms is None:
-            loads = loads_weights(cfg.model) or bool(cfg.get('pretrained'))
+            loads = loads or loads_weights(cfg.model) or bool(cfg.get('pretrained'))
         if not loads:
             raise InputError(
                 f"the arm {arm.text} starts from the weights that the detector's config loads, but "
-                f'the backbone in {detector} has no init_cfg with a checkpoint; set it, or pass '
-                f'{arm.text}=FILE'
+                f'{detector} has neither load_from nor an init_cfg of the backbone with a '
+                f'checkpoint; set one of them, or pass {arm.text}=FILE'
             )
-    paths = sorted({arm.weights for arm in arms if arm.weights not in (None, OWN)})
+    paths = _weight_files(arms, cfg, detector)
     if not paths:
         return
-    settings = inner_detector(cfg.model)
+    settings = deepcopy(inner_detector(cfg.model))
     drop_weights(settings)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')):
         model = MODELS.build(settings)
-    for path in paths:
+    for path, setting in paths.items():
         try:
             convert_for_model(read_checkpoint(path), model)
         except InputError as error:
-            raise InputError(f'{path} in --arms: {error}') from error
+            raise InputError(f'{path} in {setting}: {error}') from error
 
 
 def check_unchanged(work_dir: Path, detector: str, arms: Sequence[Arm]) -> None:
@@ -72,7 +74,7 @@ def check_unchanged(work_dir: Path, detector: str, arms: Sequence[Arm]) -> None:
         InputError: If a config or a checkpoint has changed or does not exist.
     """
     configs = {detector, *(arm.changes for arm in arms if arm.changes is not None)}
-    weights = {arm.weights for arm in arms if arm.weights not in (None, OWN)}
+    weights = _weight_files(arms, read_config(detector), detector)
     digests = {config: _config_digest(config) for config in sorted(configs)}
     digests |= {path: _file_digest(path) for path in sorted(weights)}
     path = work_dir / INPUTS
@@ -86,6 +88,14 @@ def check_unchanged(work_dir: Path, detector: str, arms: Sequence[Arm]) -> None:
                 f'{name} has changed since the study in {work_dir} began; restore it, or set '
                 'another --work-dir'
             )
+
+
+def _weight_files(arms: Sequence[Arm], cfg: Config, detector: str) -> dict[str, str]:
+    """Return the checkpoint files of the arms, and the name of the setting of each."""
+    files = {arm.weights: '--arms' for arm in arms if arm.weights not in (None, OWN)}
+    if any(arm.weights == OWN for arm in arms) and (own := load_from_file(cfg, detector)):
+        files.setdefault(str(own), f'load_from of {detector}')
+    return files
 
 
 def _config_digest(config: str) -> str:

@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from mmcrosscl.checkpoints import atomic_write, last_checkpoint
 from mmcrosscl.engine import read_config
+from mmcrosscl.engine.runner.initial_weights import load_from_file
 from mmcrosscl.errors import InputError
 from mmcrosscl.visualization import read_scalars
 
@@ -149,8 +150,9 @@ def job_config(work_dir: Path, study: Study, job: Job) -> Config:
     """
     arm = study.plan.arm(job.arm)
     labels = work_dir.resolve() / 'labels'
+    detector = read_config(study.detector)
     cfg = fine_tuning_config(
-        read_config(study.detector),
+        detector,
         study.detector,
         study.classes,
         study.fine_tune_iters * job.length,
@@ -162,7 +164,10 @@ def job_config(work_dir: Path, study: Study, job: Job) -> Config:
     )
     cfg.optim_wrapper.optimizer.lr = job.rate
     cfg.randomness = dict(seed=job.seed)
-    start = arm.weights if arm.weights != OWN else None
+    start = arm.weights
+    if start == OWN:
+        file = load_from_file(detector, study.detector)
+        start = None if file is None else str(file)
     if arm.terms is not None:
         folder = job_folder(work_dir.resolve(), Job(PRETRAIN, arm.name, job.seed))
         (start,) = map(str, folder.glob('*_pretrained.pth'))

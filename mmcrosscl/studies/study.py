@@ -23,7 +23,7 @@ from mmcrosscl.engine import read_config
 from mmcrosscl.errors import InputError, check_at_least_one
 
 from .arms import check_files, parse_arm
-from .fine_tuning import learning_rate, loads_masks
+from .fine_tuning import check_config, learning_rate, loads_masks
 from .inputs import check_unchanged, check_weights
 from .labels import class_names, unify_labels
 from .plan import Plan
@@ -160,6 +160,7 @@ def create_study(
     if len(set(names)) < len(names):
         raise InputError(f'the arms are {", ".join(names)}; use each name only once')
     cfg = read_config(detector)
+    check_config(cfg, detector)
     check_weights(parsed, cfg, detector)
     train_folder, test_folder = (
         find_images(*each)

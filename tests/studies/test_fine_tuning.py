@@ -70,6 +70,9 @@ def test_the_learning_rate_is_scaled_to_the_batch():
     cfg = read_config('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
     # 0.01 for 16 images
     assert learning_rate(cfg, 4) == pytest.approx(0.0025)
+    # 0.004 for 256 images, although the config inherits a base_batch_size of 16
+    rtmdet = read_config('mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py')
+    assert learning_rate(rtmdet, 32) == pytest.approx(0.0005)
 
 
 @pytest.mark.parametrize(

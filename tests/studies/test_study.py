@@ -46,6 +46,13 @@ def test_the_validation_part_is_in_no_subset(settings, tmp_path):
     ]
 
 
+def test_a_config_without_a_training_is_refused(settings, tmp_path):
+    base = Path(settings['detector']).resolve()
+    (tmp_path / 'mine.py').write_text(f"_base_ = '{base}'\ntrain_dataloader = None\n")
+    with pytest.raises(InputError, match=r'mine\.py has no train_dataloader; pass a complete'):
+        create_study(**{**settings, 'detector': tmp_path / 'mine.py'})
+
+
 def test_a_study_is_extended_by_seeds(settings, tmp_path):
     write_study(*create_study(**{**settings, 'seeds': 1}), tmp_path)
     before = {path: path.read_text() for path in (tmp_path / 'labels').iterdir()}
@@ -149,8 +156,8 @@ def test_invalid_settings_are_refused(tmp_path, change, message):
     [
         ('weights', dict(), False),
         ('crosscl+weights', dict(), False),
-        # a study does not use load_from
-        ('weights', dict(load_from='x.pth'), False),
+        ('weights', dict(load_from='x.pth'), True),
+        ('crosscl+weights', dict(load_from='x.pth'), True),
         ('weights', dict(pretrained='x.pth'), True),
         # the pre-training takes only the backbone and the neck from the config
         ('crosscl+weights', dict(pretrained='x.pth'), False),
@@ -162,7 +169,8 @@ def test_invalid_settings_are_refused(tmp_path, change, message):
 )
 def test_an_arm_without_its_weights_is_refused(settings, tmp_path, arm, changes, accepted):
     cfg = read_config(settings['detector'])
-    cfg.pretrained, cfg.load_from = changes.get('pretrained'), changes.get('load_from')
+    cfg.pretrained = changes.get('pretrained')
+    cfg.load_from = str(tmp_path / changes['load_from']) if 'load_from' in changes else None
     cfg.model.backbone.init_cfg = changes.get('backbone')
     cfg.dump(tmp_path / 'mine.py')
     write_detector(tmp_path / 'x.pth')
@@ -172,8 +180,9 @@ def test_an_arm_without_its_weights_is_refused(settings, tmp_path, arm, changes,
         create_study(**arguments)
         return
     message = (
-        f"the arm {arm} starts from the weights that the detector's config loads, but the backbone "
-        f'in {tmp_path}/mine.py has no init_cfg with a checkpoint; set it, or pass {arm}=FILE'
+        f"the arm {arm} starts from the weights that the detector's config loads, but "
+        f'{tmp_path}/mine.py has neither load_from nor an init_cfg of the backbone with a '
+        f'checkpoint; set one of them, or pass {arm}=FILE'
     )
     with pytest.raises(InputError, match=re.escape(message)):
         create_study(**arguments)

@@ -72,7 +72,13 @@ class PretrainedHook(Hook):
                 fit the model.
         """
         if self._loaded:
-            runner.logger.info('pretrained: not loaded, because the run loaded another checkpoint')
+            if runner.cfg.get('resume'):
+                runner.logger.info('pretrained: not loaded, because the run resumes')
+            else:
+                runner.logger.warning(
+                    'pretrained: not loaded, because the config also sets load_from; set only one '
+                    'of them'
+                )
             return
         path = runner.cfg.get('pretrained', MISSING)
         if path is MISSING:

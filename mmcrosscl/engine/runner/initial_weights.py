@@ -1,9 +1,13 @@
-"""A check of the checkpoints that a model loads when its weights are initialized."""
+"""The checkpoints that a model or a detector is initialized with: a check, and downloads."""
 
 from collections.abc import Iterable
 from http.client import HTTPException
+from pathlib import Path
 from urllib.error import URLError
+from urllib.parse import urlsplit
 
+import torch
+from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
@@ -42,6 +46,43 @@ def checkpoints_of(model: nn.Module) -> list[str]:
     return initial_checkpoints([dict(init_cfg=config) for config in configs])
 
 
+def load_from_file(cfg: Config, name: str) -> Path | None:
+    """Return the checkpoint in the setting ``load_from`` of a detector, or None without one.
+
+    A checkpoint with an HTTP URL is downloaded to torch's cache, as MMEngine does.
+
+    Args:
+        cfg (Config): Config of the detector.
+        name (str): Path of the config, for messages.
+
+    Raises:
+        InputError: If the checkpoint does not exist or cannot be downloaded.
+    """
+    source = cfg.get('load_from')
+    if source is None:
+        return None
+    if urlsplit(source).scheme in ('http', 'https'):
+        return _download(source)
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise InputError(
+            f'{name} sets load_from to {source}, which is not a file or an HTTP URL; correct it, '
+            'or remove it'
+        )
+    return path.resolve()
+
+
+def _download(url: str) -> Path:
+    path = Path(torch.hub.get_dir(), 'checkpoints', Path(urlsplit(url).path).name)
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path))
+        except CONNECTION_ERRORS as error:
+            raise not_downloaded(error, url) from error
+    return path
+
+
 def not_downloaded(error: Exception, path: str = '') -> InputError:
     """Return the error of initial weights that cannot be downloaded.
 
@@ -51,7 +92,7 @@ def not_downloaded(error: Exception, path: str = '') -> InputError:
     """
     weights = f'initial weights {path}'.rstrip()
     return InputError(
-        f'{weights} cannot be downloaded ({getattr(error, "reason", error)}); check '
-        "the network, set the checkpoint in the backbone's init_cfg to a local file, or start from "
-        'random weights with model.backbone.init_cfg=None or mmcrosscl pretrain --from-scratch'
+        f'{weights} cannot be downloaded ({getattr(error, "reason", error)}); check the network, '
+        'set the checkpoint in the config to a local file, or start from random weights with '
+        'model.backbone.init_cfg=None or mmcrosscl pretrain --from-scratch'
     )
