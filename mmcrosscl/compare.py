@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from .checkpoints import atomic_write
-from .datasets import ObjectDataset
+from .datasets import ImageDataset, ObjectDataset, open_image
 from .datasets.transforms import decode_image, resized_crop, windows
 from .errors import InputError
 from .evaluation import Encoder, compare_checkpoints, comparison_table
@@ -118,37 +119,52 @@ def _region(
     region: Sequence[str] | None,
 ) -> tuple[np.ndarray, list[float]]:
     """Return an image as a view, and a box in pixels of this view."""
-    dataset = build_dataset(data, image_folder, view_size)
-    box: list[float] | None
-    if region is not None:
-        path = region[0]
-        try:
-            box = [float(x) for x in region[1:]]
-        except ValueError:
-            raise InputError(
-                f'--region {" ".join(region)}: expected four numbers after the image'
-            ) from None
-        x, y, width, height = box
-        box = [x, y, x + width, y + height]
-    else:
-        info = dataset.get_data_info(0)
-        path = info['img_path']
-        box = info['boxes'][0].tolist() if isinstance(dataset, ObjectDataset) else None
+    if region is None:
+        return _first_region(build_dataset(data, image_folder, view_size), view_size)
+    path = region[0]
+    try:
+        x, y, width, height = (float(number) for number in region[1:])
+    except ValueError:
+        raise InputError(
+            f'--region {" ".join(region)}: expected four numbers after the image'
+        ) from None
+    box = [x, y, x + width, y + height]
     try:
         image, (height, width) = decode_image(Path(path).read_bytes())
     # codecs raise errors of many types
     except Exception as error:
         raise InputError(f'{path} cannot be read ({error}); pass another --region') from error
-    view = resized_crop(image, (0, 0, width, height), view_size)
-    if box is None:
-        boxes = windows(view_size)
-        return view, boxes[len(boxes) // 2].tolist()
     if not (0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height):
         raise InputError(
             f'--region: the box {", ".join(f"{x:g}" for x in box)} (x0, y0, x1, y1) is not within '
             f'{path}, which has {width}×{height} pixels; pass a box within the image'
         )
+    return _view(image, box, width, height, view_size)
+
+
+def _first_region(dataset: ImageDataset, view_size: int) -> tuple[np.ndarray, list[float]]:
+    """Return the first image that can be read, and its first box or the window in its middle."""
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        try:
+            with open_image(info) as file:
+                image, (height, width) = decode_image(file.read())
+        # an unreadable image is skipped, as in the comparison
+        except Exception:
+            continue
+        if isinstance(dataset, ObjectDataset):
+            return _view(image, info['boxes'][0].tolist(), width, height, view_size)
+        boxes = windows(view_size)
+        view = resized_crop(image, (0, 0, width, height), view_size)
+        return view, boxes[len(boxes) // 2].tolist()
+    raise InputError('no image of --data can be read; pass other images')
+
+
+def _view(
+    image: Any, box: Sequence[float], width: int, height: int, view_size: int
+) -> tuple[np.ndarray, list[float]]:
     scale = np.tile([view_size / width, view_size / height], 2)
+    view = resized_crop(image, (0, 0, width, height), view_size)
     return view, (np.array(box) * scale).tolist()
 
 

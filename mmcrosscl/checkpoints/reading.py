@@ -11,7 +11,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import load_file
 
-from mmcrosscl.compat.safe_load import safe_load
+from mmcrosscl.compat.safe_load import restricted_unpickler, safe_load
 from mmcrosscl.errors import DamagedCheckpointError, InputError
 
 
@@ -52,7 +52,9 @@ class _Array(_Inert):
         _, self.shape, self.dtype, self.fortran, self.data = state
 
     def restore(self) -> np.ndarray:
-        flat = np.frombuffer(self.data, self.dtype.restore())
+        # a pickle of Python 2 has text here
+        data = self.data.encode('latin1') if isinstance(self.data, str) else self.data
+        flat = np.frombuffer(data, self.dtype.restore())
         return flat.reshape(self.shape, order='F' if self.fortran else 'C').copy()
 
 
@@ -103,8 +105,8 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> Mapping:
     """Read a checkpoint of any project to the CPU without running code in the file.
 
     Args:
-        path (str | Path): A file written by ``torch.save``, or a file whose name ends in
-            .safetensors.
+        path (str | Path): A file written by ``torch.save``, a file whose name ends in .safetensors,
+            or a pickle of NumPy arrays whose name ends in .pkl, as Detectron2 reads.
         trust (bool): Unpickle all objects. This runs any code in the file with the permissions of
             the user. Defaults to False.
 
@@ -124,7 +126,9 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> Mapping:
             verify_checksums(path)
         if path.suffix == '.safetensors':
             return load_file(path)
-        if trust:
+        if path.suffix == '.pkl' and not zipfile.is_zipfile(path):
+            checkpoint = _read_pickle(path)
+        elif trust:
             checkpoint = torch.load(path, map_location='cpu', weights_only=False)
         else:
             checkpoint = _restore(safe_load(path, HARMLESS), {})
@@ -169,6 +173,19 @@ def verify_checksums(path: str | Path) -> None:
     # zipfile raises errors of many types for damaged files
     except Exception as error:
         raise _damaged(path, error) from None
+
+
+def _read_pickle(path: Path) -> object:
+    """Read a plain pickle, and return its NumPy arrays as tensors."""
+    with open(path, 'rb') as file:
+        contents = _restore(restricted_unpickler(HARMLESS)(file, encoding='latin1').load(), {})
+
+    def tensors(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: tensors(inner) for key, inner in value.items()}
+        return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+    return tensors(contents)
 
 
 def _restore(value: object, seen: dict[int, tuple]) -> object:

@@ -1,5 +1,6 @@
 """Indexes of folders, lists and archives, which all processes and later runs share."""
 
+import codecs
 import fcntl
 import hashlib
 import json
@@ -12,13 +13,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mmcrosscl.checkpoints import atomic_write
-from mmcrosscl.errors import InputError, inaccessible
+from mmcrosscl.errors import InputError, RunError, inaccessible
 from mmcrosscl.progress import MAIN_PROCESS, write_line
 
 from .archives import is_archive, search_archives
 from .folders import search_folder
 from .index import Image, IndexFile, Source, write_index
-from .storage import file_state, is_remote, join, list_remote, open_file
+from .storage import (
+    absolute,
+    client_errors,
+    file_state,
+    is_remote,
+    join,
+    list_remote,
+    open_file,
+    unreadable,
+)
 
 # environment variable with the folder of the indexes
 CACHE = 'MMCROSSCL_CACHE'
@@ -49,9 +59,10 @@ def image_index(
     Raises:
         InputError: If a path in the list leads out of the folder, an archive is damaged, or the
             index cannot be written, or the folder or the list cannot be read.
+        RunError: If a local archive or list fails while it is read.
     """
     place = folder if is_remote(folder) else os.path.realpath(folder)
-    key = json.dumps([place, list_file and os.path.realpath(list_file), sorted(extensions)])
+    key = json.dumps([place, list_file and absolute(list_file), sorted(extensions)])
     path = cache_folder() / f'{hashlib.sha256(key.encode()).hexdigest()[:32]}.index'
     listing = list_remote(folder) if is_remote(folder) and not list_file else None
     before = _identity(path)
@@ -114,7 +125,7 @@ def _unchanged(index: IndexFile, folder: str) -> bool:
 
     def unchanged(begin: int) -> bool:
         return all(
-            modified and file_state(join(folder, name)) == (modified, size)
+            modified and file_state(_source(folder, name)) == (modified, size)
             for name, modified, size in index.sources(begin, begin + STATES)
         )
 
@@ -142,15 +153,21 @@ def _images(
             yield from _search()
         except OSError as error:
             # the writer of the index would report that the index cannot be written
-            if error.filename is None:
-                raise
-            raise inaccessible(error) from error
+            if error.filename is not None:
+                raise inaccessible(error) from error
+            place = _source(folder, sources[-1].name) if sources else list_file or folder
+            if is_remote(place):
+                raise unreadable(place, error) from error
+            raise RunError(
+                f'{place} cannot be read: {error.strerror or error}; check its storage'
+            ) from error
 
     def _search() -> Iterator[Image | str]:
         started = time.time_ns()
         if list_file:
-            sources.append(Source(os.path.realpath(list_file), *file_state(list_file)))
-            yield from read_list(list_file, folder)
+            sources.append(Source(absolute(list_file), *file_state(list_file)))
+            with client_errors(list_file):
+                yield from read_list(list_file, folder)
         else:
             archives, found = [], False
             for name in _files():
@@ -162,7 +179,8 @@ def _images(
             if found:
                 settings['ignored_archives'] = len(archives)
             else:
-                yield from search_archives(folder, archives, is_image, sources)
+                with client_errors(folder):
+                    yield from search_archives(folder, archives, is_image, sources)
         # a change within the resolution of the file system's times could not be seen
         latest = started - RESOLUTION * 10**9
         sources[:] = [s if s.modified < latest else s._replace(modified=0) for s in sources]
@@ -177,18 +195,29 @@ def _images(
     return search(), sources, settings
 
 
+def _source(folder: str, name: str) -> str:
+    """Return the path or URL of a source, which is below the folder unless it is the list."""
+    return name if is_remote(name) or os.path.isabs(name) else join(folder, name)
+
+
 def read_list(list_file: str, folder: str) -> Iterator[str]:
     """Yield the paths in a list, relative to the folder.
 
     Raises:
-        InputError: If a path leads out of the folder.
+        InputError: If a path leads out of the folder, or the list is not UTF-8 text.
     """
     prefix = os.path.join(folder, '')
     with open_file(list_file) as file:
-        for line in file:
+        for number, line in enumerate(file):
+            if number == 0:
+                line = line.removeprefix(codecs.BOM_UTF8)
             name = os.fsdecode(line.rstrip(b'\r\n'))
             if not name:
                 continue
+            if '\0' in name:
+                raise InputError(
+                    f'image list {list_file} is not text in UTF-8; save it with this encoding'
+                )
             # only the path is checked: a symbolic link may lead out, as in a search of the folder
             inner = name.removeprefix(prefix)
             if inner.startswith('/') or '..' in inner.split('/'):

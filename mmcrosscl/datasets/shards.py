@@ -12,7 +12,7 @@ from mmcrosscl.errors import InputError
 from mmcrosscl.progress import progress_bar
 
 from .orders import RandomOrder
-from .storage import open_image
+from .storage import is_remote, open_image
 from .unlabeled import UnlabeledDataset
 
 # file with the settings of the archives, next to them
@@ -38,11 +38,13 @@ def write_shards(
         list[Path]: The tar files.
 
     Raises:
-        InputError: If a setting is out of range, an image cannot be read, the folder has tar files
-            of other images or settings, or a file cannot be written.
+        InputError: If a setting is out of range, an image cannot be read, the folder is a URL or
+            has tar files of other images or settings, or a file cannot be written.
     """
     if images_per_shard < 1 or seed < 0:
         raise InputError('the number of images must be at least 1, and the seed at least 0')
+    if is_remote(str(out)):
+        raise InputError(f'{out} is a URL; write to a local folder, and copy it to the storage')
     out = Path(out)
     settings = dict(
         images=len(dataset),
@@ -52,7 +54,8 @@ def write_shards(
     )
     path = out / SETTINGS
     out.mkdir(parents=True, exist_ok=True)
-    if path.exists() and json.loads(path.read_text()) != settings:
+    written = json.loads(path.read_text()) if path.exists() else None
+    if written != settings and (written is not None or any(out.glob('*.tar'))):
         raise InputError(
             f'{out} has archives of other images or settings; choose another folder or remove it'
         )

@@ -4,7 +4,8 @@ import hashlib
 import io
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -50,12 +51,42 @@ def file_system(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         ) from error
 
 
+@contextmanager
+def client_errors(url: str) -> Iterator[None]:
+    """Raise an InputError for an error of a storage's client, which may have any type.
+
+    An OSError remains, and so does any error if the URL is a local path.
+    """
+    try:
+        yield
+    except (OSError, InputError):
+        raise
+    except Exception as error:
+        if not is_remote(url):
+            raise
+        raise unreadable(url, error) from error
+
+
+def unreadable(url: str, error: Exception) -> InputError:
+    """Return the error of a remote file or folder that cannot be read."""
+    return InputError(
+        f'{url} cannot be read ({type(error).__name__}: {error}); check the URL, the credentials '
+        'and the network'
+    )
+
+
 def open_file(path: str) -> IO[bytes]:
-    """Open a local or remote file for reading."""
+    """Open a local or remote file for reading.
+
+    Raises:
+        OSError: If the file cannot be read.
+        InputError: See :func:`file_system` and :func:`client_errors`.
+    """
     if not is_remote(path):
         return open(path, 'rb')
     files, name = file_system(path)
-    return files.open(name, 'rb', block_size=BLOCK, cache_type='readahead')
+    with client_errors(path):
+        return files.open(name, 'rb', block_size=BLOCK, cache_type='readahead')
 
 
 def file_state(path: str) -> tuple[int, int]:
@@ -64,22 +95,33 @@ def file_state(path: str) -> tuple[int, int]:
         state = os.stat(path)
         return state.st_mtime_ns, state.st_size
     files, name = file_system(path)
-    return 0, files.size(name)
+    with client_errors(path):
+        return 0, files.size(name)
 
 
 def list_remote(url: str) -> tuple[list[str], int]:
     """Return the sorted paths of all files below a URL, and a hash of their names and states.
 
+    Files and folders whose names start with a dot are omitted.
+
     Raises:
-        InputError: If nothing is there, or see :func:`file_system`.
+        InputError: If the storage cannot be read, or see :func:`file_system`.
     """
     files, root = file_system(url)
     root = root.rstrip('/')
     files.invalidate_cache()
     digest = hashlib.blake2b(digest_size=7)
     names = []
-    for path, info in sorted(files.find(root, detail=True).items()):
-        names.append(path.removeprefix(root).lstrip('/'))
+    try:
+        with client_errors(url):
+            found = files.find(root, detail=True)
+    except OSError as error:
+        raise unreadable(url, error) from error
+    for path, info in sorted(found.items()):
+        name = path.removeprefix(root).lstrip('/')
+        if any(part.startswith('.') for part in name.split('/')):
+            continue
+        names.append(name)
         state = info.get('ETag') or info.get('LastModified') or info.get('mtime')
         digest.update(repr((names[-1], info['size'], str(state))).encode())
     return names, int.from_bytes(digest.digest(), 'little')

@@ -86,9 +86,9 @@ def read_similarity(path: Path) -> SimilarityResults:
         )
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f'{error!r} in an unknown format') from error
-    return SimilarityResults(
-        path, description, levels, stages, collapsed, sorted(path.parent.glob('*.png'))
-    )
+    # the figure that is written with the results
+    pictures = [figure for figure in [path.parent / 'maps.png'] if figure.is_file()]
+    return SimilarityResults(path, description, levels, stages, collapsed, pictures)
 
 
 def _title(row: Mapping) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmcrosscl.checkpoints import atomic_write
 from mmcrosscl.errors import InputError
 
 from .scalars import read_scalars
@@ -16,32 +17,48 @@ def plot_loss_curves(work_dir: str | Path, picture: str | Path) -> None:
     Args:
         work_dir (str | Path): Work dir of the run.
         picture (str | Path): Image file to write. Its suffix sets the format, such as ``.png``.
+            Folders that do not exist are created.
 
     Raises:
-        InputError: If no training iteration was logged in ``work_dir``.
+        InputError: If no loss of a training iteration was logged in ``work_dir``, the format is
+            unknown, or the file cannot be written.
     """
+    picture = Path(picture)
+    formats = sorted(FigureCanvasAgg.get_supported_filetypes())
+    if (suffix := picture.suffix.removeprefix('.')) not in formats:
+        raise InputError(
+            f'{picture} has no known image format; use one of the suffixes {", ".join(formats)}'
+        )
     scalars = read_scalars(work_dir).train
     if not scalars:
         raise InputError(
             f'{work_dir} has logs of evaluations only; pass the work_dir of a training run'
         )
-    terms = [name.removeprefix('loss_') for name in scalars.names if name.startswith('loss_')]
-    figure = Figure(figsize=(11, 4.2), layout='constrained')
+    losses = [name for name in scalars.names if name.startswith('loss_')]
+    losses = losses or [name for name in scalars.names if name == 'loss']
+    if not losses:
+        raise InputError(f'{work_dir} has no losses in its logs; pass the work_dir of a training')
+    # a detector has no accuracies of terms
+    accuracies = [
+        name for loss in losses if (name := f'acc_{loss.removeprefix("loss_")}') in scalars.names
+    ]
+    plots = [(losses, 'InfoNCE loss' if accuracies else 'loss')]
+    plots += [(accuracies, 'contrastive top-1 accuracy (%)')] if accuracies else []
+    figure = Figure(figsize=(5.5 * len(plots), 4.2), layout='constrained')
     FigureCanvasAgg(figure)
-    loss_axes, accuracy_axes = figure.subplots(1, 2)
-    for axes, prefix, label in (
-        (loss_axes, 'loss_', 'InfoNCE loss'),
-        (accuracy_axes, 'acc_', 'contrastive top-1 accuracy (%)'),
-    ):
-        for term in terms:
-            axes.plot(
-                *scalars.column(prefix + term),
-                label=term.replace('_', ' → ').upper() if '_' in term else term,
-            )
+    axes_of = figure.subplots(1, len(plots), squeeze=False)[0]
+    for axes, (names, label) in zip(axes_of, plots):
+        for name in names:
+            term = name.partition('_')[2]
+            levels = accuracies and '_' in term
+            label_of = term.replace('_', ' → ').upper() if levels else term or name
+            axes.plot(*scalars.column(name), label=label_of)
         axes.set_xlabel('iteration')
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
     figure.legend(
-        *loss_axes.get_legend_handles_labels(), title='query → key', loc='outside right center'
+        *axes_of[0].get_legend_handles_labels(),
+        title='query → key' if accuracies else None,
+        loc='outside right center',
     )
-    figure.savefig(picture, dpi=120)
+    atomic_write(picture, lambda path: figure.savefig(path, dpi=120, format=suffix))

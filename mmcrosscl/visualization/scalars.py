@@ -79,7 +79,10 @@ class TrainScalars(Sequence[dict]):
     @property
     def names(self) -> list[str]:
         """Names of all scalars, in the order of the log."""
-        return list(dict.fromkeys(name for names, _ in self._tables for name in names))
+        # a later log may have replaced all rows of a table
+        kept = set(self._place[:, 0].tolist())
+        tables = [names for table, (names, _) in enumerate(self._tables) if table in kept]
+        return list(dict.fromkeys(name for names in tables for name in names))
 
     def column(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the steps at which a scalar is logged, and its values, which may be NaN or Inf."""

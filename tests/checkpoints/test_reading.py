@@ -227,3 +227,27 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
     for path in (tmp_path / 'gone.pth', tmp_path):
         with pytest.raises(InputError, match=f'checkpoint {path} does not exist'):
             read_checkpoint(path)
+
+
+@pytest.mark.parametrize('protocol', [2, 4])
+def test_a_pickle_of_arrays_is_read(tmp_path, protocol):
+    path = tmp_path / 'model_final.pkl'
+    model = {'backbone.bottom_up.stem.conv1.weight': np.arange(6, dtype=np.float32).reshape(2, 3)}
+    contents = {'model': model, '__author__': 'Detectron2 Model Zoo'}
+    path.write_bytes(pickle.dumps(contents, protocol=protocol))
+    read = read_checkpoint(path)
+    assert read['__author__'] == 'Detectron2 Model Zoo'
+    for name, array in model.items():
+        assert torch.equal(read['model'][name], torch.from_numpy(array))
+
+
+def test_a_pickle_that_runs_a_command_is_refused(tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return os.system, (f'touch {tmp_path}/run',)
+
+    path = tmp_path / 'model_final.pkl'
+    path.write_bytes(pickle.dumps({'model': Attack()}))
+    with pytest.raises(InputError, match='holds code'):
+        read_checkpoint(path)
+    assert not (tmp_path / 'run').exists()

@@ -1,9 +1,12 @@
 """The command `mmcrosscl similarity`."""
 
 import json
+import shutil
 
 import pytest
 
+from mmcrosscl.compare import _region
+from mmcrosscl.datasets import UnlabeledDataset, write_shards
 from mmcrosscl.datasets.demo import write_demo_objects
 from tests.evaluation.checkpoints import write_crosscl, write_detector
 
@@ -42,6 +45,22 @@ def test_a_region_can_be_chosen(command, root, tmp_path):
     )  # fmt: skip
     assert done.status == 0, done.err
     assert 'windows' in done.out and (tmp_path / 'out/maps.png').exists()
+
+
+def test_the_first_readable_image_of_archives_is_drawn(command, root, tmp_path):
+    dataset = UnlabeledDataset(data_root=str(root / 'objects/val'))
+    write_shards(dataset, tmp_path / 'shards')
+    done = command(
+        'similarity', root / 'crosscl.pth', '--data', tmp_path / 'shards', *SMALL,
+        '--out', tmp_path / 'out',
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    assert (tmp_path / 'out/maps.png').exists()
+    shutil.copytree(root / 'objects/val', tmp_path / 'photos')
+    (tmp_path / 'photos/0000.jpg').write_bytes(b'')
+    view, box = _region(tmp_path / 'photos', None, 64, None)
+    expected = _region(tmp_path / 'photos', None, 64, [f'{tmp_path}/photos/0001.jpg', *'0011'])
+    assert (view == expected[0]).all() and len(box) == 4
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import errno
+import io
 import multiprocessing
 import os
 import threading
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 
 from mmcrosscl.datasets import folders, index_cache, storage
-from mmcrosscl.datasets.index_cache import cache_folder, image_index
-from mmcrosscl.errors import InputError
+from mmcrosscl.datasets.index_cache import cache_folder, image_index, read_list
+from mmcrosscl.errors import InputError, RunError
 from tests.datasets.archive_files import png, write_tar
 
 OLD = time.time() - 1000
@@ -222,3 +223,40 @@ def test_a_folder_that_cannot_be_read_is_named(photos, monkeypatch):
     monkeypatch.setattr(folders.os, 'scandir', refuse)
     with pytest.raises(InputError, match='cannot access .*photos/b/?: Permission denied; give'):
         names(photos)
+
+
+def test_a_list_is_read_once(photos, tmp_path, monkeypatch):
+    reads = []
+
+    def record(*args):
+        reads.append(args)
+        return read_list(*args)
+
+    monkeypatch.setattr(index_cache, 'read_list', record)
+    listed = tmp_path / 'list.txt'
+    listed.write_text('b/d.jpg\n')
+    os.utime(listed, (OLD, OLD))
+    assert names(photos, list_file=str(listed)) == names(photos, list_file=str(listed))
+    assert len(reads) == 1
+
+
+def test_a_list_of_another_editor_is_read_or_named(photos, tmp_path):
+    listed = tmp_path / 'list.txt'
+    listed.write_text('a.jpg\r\nb/c.jpg\r\n', encoding='utf-8-sig')
+    assert names(photos, list_file=str(listed)) == ['a.jpg', 'b/c.jpg']
+    listed.write_text('a.jpg\n', encoding='utf-16')
+    with pytest.raises(InputError, match='list.txt is not text in UTF-8; save it with this'):
+        names(photos, list_file=str(listed))
+
+
+def test_a_failure_of_the_storage_is_not_a_full_disk(tmp_path, monkeypatch):
+    write_tar(tmp_path / 'a.tar', {'1.png': png(1)})
+
+    class Failing(io.BytesIO):
+        def read(self, *args):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr('mmcrosscl.datasets.archives.open_file', lambda path: Failing())
+    message = f'^{tmp_path}/a.tar cannot be read: Input/output error; check its storage$'
+    with pytest.raises(RunError, match=message):
+        names(tmp_path)

@@ -5,7 +5,7 @@ import pytest
 from mmcrosscl.cli import main
 from mmcrosscl.datasets import UnlabeledDataset, open_image, write_shards
 from mmcrosscl.errors import InputError
-from tests.datasets.archive_files import png
+from tests.datasets.archive_files import png, write_tar
 
 
 @pytest.fixture
@@ -68,6 +68,17 @@ def test_archives_of_other_images_are_not_mixed(photos, tmp_path):
     (photos / 'new.png').write_bytes(png(1))
     with pytest.raises(InputError, match='out has archives of other images or settings'):
         write_shards(UnlabeledDataset(data_root=str(photos)), tmp_path / 'out')
+
+
+def test_foreign_archives_and_urls_are_refused(photos, tmp_path):
+    dataset = UnlabeledDataset(data_root=str(photos))
+    (tmp_path / 'out').mkdir()
+    write_tar(tmp_path / 'out/000000.tar', {'other.png': png(1)})
+    with pytest.raises(InputError, match='out has archives of other images or settings'):
+        write_shards(dataset, tmp_path / 'out')
+    assert [path.name for path in (tmp_path / 'out').iterdir()] == ['000000.tar']
+    with pytest.raises(InputError, match='s3://bucket/shards is a URL; write to a local folder'):
+        write_shards(dataset, 's3://bucket/shards')
 
 
 def test_an_unreadable_file_is_named(photos, tmp_path):

@@ -2,6 +2,7 @@ import os
 import socket
 
 import boto3
+import fsspec
 import pytest
 from moto.server import ThreadedMotoServer
 from torch.utils.data import DataLoader
@@ -153,3 +154,29 @@ def test_paths_and_urls_are_joined():
     assert join('/', 'a') == '/a' and join('s3://b/', 'c') == 's3://b/c'
     assert join('', 'a') == 'a' and join('a', '') == 'a'
     assert absolute('s3://b/c') == 's3://b/c' and os.path.isabs(absolute('c'))
+
+
+def test_hidden_files_of_a_storage_are_skipped(client):
+    for name in ('a.png', '._a.png', '.trash/b.png', 'c/._d.tar'):
+        client.put_object(Bucket='images', Key=f'folder/{name}', Body=png(1))
+    dataset = build('s3://images/folder')
+    assert [info['img_path'] for info in map(dataset.get_data_info, range(len(dataset)))] == [
+        's3://images/folder/a.png'
+    ]
+
+
+def test_errors_of_the_client_are_one_sentence(monkeypatch):
+    class Client(fsspec.AbstractFileSystem):
+        def find(self, *args, **settings):
+            raise RuntimeError('no credentials')
+
+        open = size = find
+
+    monkeypatch.setattr(storage, 'file_system', lambda url: (Client(), 'bucket/shards'))
+    message = (
+        r'^memory://bucket/shards cannot be read \(RuntimeError: no credentials\); check the URL, '
+        'the credentials and the network$'
+    )
+    for read in (storage.list_remote, storage.open_file, storage.file_state):
+        with pytest.raises(InputError, match=message):
+            read('memory://bucket/shards')

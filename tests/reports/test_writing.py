@@ -66,10 +66,13 @@ def test_the_first_folder_may_be_missing(tmp_path):
 def test_a_picture_that_cannot_be_read_is_a_note(tmp_path):
     run = write_run(tmp_path / 'run')
     write_similarity(run / 'similarity')
-    (run / 'similarity/broken.png').write_bytes(b'x')
+    # a picture of another command, in the same folder
+    (run / 'similarity/losses.png').write_bytes(b'x')
     page = write_report([run]).read_text()
-    assert 'broken.png cannot be read, so it is not shown' in page
-    assert page.count('alt="maps"') == 1 and 'alt="broken"' not in page
+    assert page.count('alt="maps"') == 1 and 'losses' not in page
+    (run / 'similarity/maps.png').write_bytes(b'x')
+    page = write_report([run]).read_text()
+    assert 'maps.png cannot be read, so it is not shown' in page and 'alt="maps"' not in page
 
 
 @pytest.mark.slow

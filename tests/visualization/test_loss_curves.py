@@ -35,3 +35,22 @@ def test_a_run_without_training_is_an_error(tmp_path):
     write_log(tmp_path, [{'coco/bbox_mAP': 0.5, 'step': 3}])
     with pytest.raises(InputError, match='has logs of evaluations only; pass the work_dir of a tr'):
         plot_loss_curves(tmp_path, tmp_path / 'losses.png')
+
+
+def test_the_losses_of_a_detector_have_one_plot(tmp_path):
+    for losses in (dict(loss=1.0, loss_cls=0.5), dict(loss=1.0)):
+        work_dir = tmp_path / str(len(losses))
+        write_log(work_dir, [dict(step=step, iter=step, **losses) for step in (0, 10, 20)])
+        picture = tmp_path / f'new{len(losses)}/losses.png'
+        plot_loss_curves(work_dir, picture)
+        pixels = np.asarray(Image.open(picture).convert('RGB')).astype(int)
+        assert (np.abs(pixels - [31, 119, 180]).sum(axis=2) < 30).sum() > 100
+
+
+def test_bad_requests_are_named(tmp_path):
+    write_log(tmp_path, [dict(step=1, iter=1, lr=0.1)])
+    with pytest.raises(InputError, match='has no losses in its logs'):
+        plot_loss_curves(tmp_path, tmp_path / 'losses.png')
+    for name in ('curves.txt', 'curves'):
+        with pytest.raises(InputError, match=f'{name} has no known image format; use one of the'):
+            plot_loss_curves(tmp_path, tmp_path / name)

@@ -121,3 +121,9 @@ def test_lines_that_are_valid_only_together_are_skipped(tmp_path):
     lines = ['{"iter": 1, "step": 1', '"loss": 1.0}', json.dumps(train([2], 2.0)[0])]
     (folder / 'scalars.json').write_text('\n'.join(lines))
     assert [s['step'] for s in read_scalars(tmp_path).train] == [2]
+
+
+def test_a_scalar_that_a_later_log_has_replaced_has_no_name(tmp_path):
+    write_log(tmp_path, '20260101_000000', [dict(step=10, iter=10, loss=1.0, loss_p4_p3=1.0)])
+    write_log(tmp_path, '20260102_000000', train([10, 20], 2.0))
+    assert 'loss_p4_p3' not in read_scalars(tmp_path).train.names
