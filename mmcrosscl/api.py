@@ -187,6 +187,11 @@ def pretrain(
                 'train_cfg has no max_iters, because --changes or an option replaces the training '
                 'loop; omit train_cfg, and set the length by --epochs or --iters'
             )
+        checkpoint_hook = cfg.get('default_hooks', {}).get('checkpoint', {})
+        if checkpoint_hook is None:
+            raise InputError(
+                'default_hooks.checkpoint is None, so no weights would be saved; omit this option'
+            )
         seconds = seconds_per_iteration(cfg, dataset)
     # --terms and --changes may train other layers than those of the chosen levels
     trained = used_levels(cfg.model, features, ['query'])
@@ -202,8 +207,7 @@ def pretrain(
         build_runner(load_config(config, **settings)).train()
     elif status := launch([str(config), *arguments, '--launcher', 'pytorch'], gpus):
         raise _failure(status)
-    out_dir = cfg.default_hooks.get('checkpoint', {}).get('out_dir')
-    _export(parts, work_dir, out_dir, result)
+    _export(parts, work_dir, checkpoint_hook.get('out_dir'), result)
     _print(report(parts, features, name, result))
     return result
 

@@ -150,6 +150,16 @@ def test_two_processes(photos, tmp_path):
     assert result.is_file() and 'iter_2.pth' in names(tmp_path)
 
 
+@pytest.mark.slow(40)
+def test_two_processes_recompute_activations(photos, tmp_path):
+    # some layers of the neck are used by no loss term
+    options = {**SMALL, 'activation_checkpointing': ['backbone.layer1', 'backbone.layer2']}
+    settings = SHORT | dict(options=options)
+    result = api.pretrain(FASTER_RCNN, photos, tmp_path / 'two', gpus=2, **settings)
+    assert 'find_unused_parameters = True' in next((tmp_path / 'two').glob('*.py')).read_text()
+    assert read_checkpoint(result)['state_dict']
+
+
 @pytest.mark.parametrize('status, error', [(75, Preempted), (74, RunError)])
 def test_failures_of_the_processes_are_raised(photos, tmp_path, monkeypatch, status, error):
     monkeypatch.setattr(api, 'launch', lambda arguments, processes: status)
@@ -169,6 +179,7 @@ def test_failures_of_the_processes_are_raised(photos, tmp_path, monkeypatch, sta
         (dict(iters=0), '--iters is 0; set a number of at least 1'),
         (dict(epochs=2), '--epochs and --iters are both set'),
         (dict(options={'no.such': 1}), 'unknown setting no'),
+        (dict(options={'default_hooks.checkpoint': None}), 'no weights would be saved; omit'),
         (dict(options={'train_pipeline': [dict(type='X')]}), 'train_pipeline contains a dict'),
     ],
 )

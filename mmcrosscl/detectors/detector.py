@@ -63,6 +63,8 @@ def find_detector(cfg: Config, name: str, keep_weights: bool = True) -> Detector
     if not isinstance(model, Mapping):
         raise InputError(f'{name} has no `model`; pass the config of a detector of MMDetection')
     model, notes = deepcopy(model.to_dict() if hasattr(model, 'to_dict') else dict(model)), []
+    # as in MMEngine's Runner
+    model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     scope = cfg.get('default_scope') or 'mmdet'
     if (inner := inner_detector(model)) is not model:
         notes.append(f'The detector within {model["type"]} is pre-trained.')
@@ -176,19 +178,25 @@ def _make_trainable(part: object, changed: set[str]) -> None:
             _make_trainable(item, changed)
     if not isinstance(part, dict):
         return
-    if part.get('type') in SYNCHRONIZED:
+    if _short_name(part.get('type')) in SYNCHRONIZED:
         part['type'] = 'BN'
         changed.add('Batch norm replaces synchronized batch norm during pre-training.')
     if part.get('requires_grad') is False:
         part['requires_grad'] = True
         changed.add('Frozen normalization layers are trained.')
     if isinstance(part.get('type'), str | type):
-        found = find_component(part['type'])
+        with DefaultScope.overwrite_default_scope(part.get('_scope_')):
+            found = find_component(part['type'])
         # a component that is not registered is an error when it is built
         if isinstance(found, type):
             _unfreeze(part, found, changed)
     for value in part.values():
         _make_trainable(value, changed)
+
+
+def _short_name(kind: object) -> str:
+    """Return the name of a component, without its module."""
+    return kind.__name__ if isinstance(kind, type) else str(kind).rpartition('.')[2]
 
 
 def _unfreeze(part: dict, component: type, changed: set[str]) -> None:

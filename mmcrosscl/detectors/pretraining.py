@@ -192,13 +192,13 @@ def _optimization(features: Features, iterations: int) -> dict:
     """
     if features.batch_norm:
         return dict(param_scheduler=[_cosine(0, iterations)])
-    warm_up = max(1, iterations // 20)
+    warm_up = iterations // 20
+    # LinearLR needs two iterations to change the rate
+    linear = dict(type='LinearLR', start_factor=0.01, begin=0, end=warm_up, by_epoch=False)
+    schedule = [linear, _cosine(warm_up, iterations)] if warm_up > 1 else [_cosine(0, iterations)]
     return dict(
         optim_wrapper=dict(optimizer=dict(_delete_=True, type='AdamW', lr=2e-4, weight_decay=0.05)),
-        param_scheduler=[
-            dict(type='LinearLR', start_factor=0.01, begin=0, end=warm_up, by_epoch=False),
-            _cosine(warm_up, iterations),
-        ],
+        param_scheduler=schedule,
     )
 
 

@@ -10,6 +10,7 @@ from mmengine.hub import get_config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmcrosscl.detectors import initial_checkpoints
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import HOOKS, component_class
 
@@ -76,6 +77,9 @@ def load_config(
         cfg.auto_scale_lr.enable = True
     if resume is not False:
         cfg.resume = True
+        if resume is True and cfg.get('load_from') is not None:
+            # for MMEngine, load_from with resume names the checkpoint of the run to resume
+            cfg.new_run_load_from = cfg.load_from
         cfg.load_from = None if resume is True else str(resume)
     return cfg
 
@@ -83,6 +87,9 @@ def load_config(
 def _add_pretrained_hook(cfg: Config) -> None:
     """Add PretrainedHook to a config that sets ``pretrained``, unless the config has the hook."""
     if cfg.get('pretrained') is None:
+        return
+    # many configs of MMDetection have a variable with this name for the init_cfg of the backbone
+    if cfg.pretrained in initial_checkpoints(cfg.get('model')):
         return
     hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
     kinds = [component_class(HOOKS, hook.get('type')) for hook in hooks if isinstance(hook, dict)]

@@ -36,7 +36,8 @@ READERS: dict[str, Callable] = {
 KEYS: dict[str, set[str]] = {
     '': {
         'activation_checkpointing', 'compile', 'efficient_conv_bn_eval', 'find_unused_parameters',
-        'model_wrapper_cfg', 'pretrained', 'runner_type', 'sync_bn', 'trust_checkpoints',
+        'model_wrapper_cfg', 'new_run_load_from', 'pretrained', 'runner_type', 'sync_bn',
+        'trust_checkpoints',
     },
     'env_cfg': {'cudnn_benchmark', 'dist_cfg', 'mp_cfg', 'resource_limit'},
     'auto_scale_lr': {'base_batch_size', 'enable'},

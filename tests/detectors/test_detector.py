@@ -2,6 +2,7 @@
 
 import pytest
 from mmengine.config import Config
+from torch.nn import SyncBatchNorm
 
 from mmcrosscl.detectors import find_detector, initial_checkpoints, loads_weights
 from mmcrosscl.engine import read_config
@@ -27,6 +28,20 @@ def test_all_layers_become_trainable():
     assert found.neck == dict(type='FPN', norm_cfg=trained)
     assert len(found.notes) == 3 and found.name == 'b'
     assert 'Batch norm replaces synchronized batch norm during pre-training.' in found.notes
+
+
+@pytest.mark.parametrize('kind', ['torch.nn.SyncBatchNorm', SyncBatchNorm, 'mmcv.SyncBN'])
+def test_synchronized_batch_norm_is_replaced_in_every_notation(kind):
+    backbone = dict(type='ResNet', depth=18, norm_cfg=dict(type=kind))
+    assert detector(backbone=backbone).backbone['norm_cfg'] == dict(type='BN')
+
+
+def test_a_backbone_with_a_scope_of_its_own_is_unfrozen():
+    for backbone in (
+        dict(type='ConvNeXt', _scope_='mmpretrain', frozen_stages=3),
+        dict(type='mmpretrain.ConvNeXt', frozen_stages=3),
+    ):
+        assert detector(backbone=backbone).backbone['frozen_stages'] == 0
 
 
 def test_the_defaults_of_a_class_are_unfrozen_too():
@@ -77,6 +92,13 @@ def test_pretrained_weights_are_kept_or_dropped():
 )  # fmt: skip
 def test_the_normalization(settings, expected):
     assert detector(data_preprocessor=settings).preprocessor == expected
+
+
+def test_the_normalization_at_the_top_level_is_used():
+    model = dict(type='RetinaNet', backbone=dict(type='ResNet', depth=18))
+    top = dict(mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0], bgr_to_rgb=True)
+    found = find_detector(Config(dict(model=model, data_preprocessor=top)), 'a.py')
+    assert found.preprocessor == dict(mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0])
 
 
 def test_a_detector_without_a_neck_returns_two_stages():

@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import PARAM_SCHEDULERS
 
 from mmcrosscl.detectors import Schedule, config_text, default_iterations, dry_run, find_detector
 from mmcrosscl.detectors.pretraining import SIGMAS, Code, source
@@ -109,3 +111,24 @@ def test_values_are_written_as_they_are_read(tmp_path, value):
 
 def test_expressions_are_written_without_quotes():
     assert source(dict(pipeline=Code('train_pipeline'))) == 'dict(pipeline=train_pipeline)'
+
+
+@pytest.mark.parametrize('iterations', [1, 30, 400])
+def test_the_rate_of_a_short_run_without_batch_norm_reaches_its_maximum(
+    tmp_path, parts, iterations
+):
+    found, features = parts
+    features = replace(features, batch_norm=False)
+    schedule = load(
+        tmp_path, found, features, 'x', 1000, Schedule(iterations, 8, 1)
+    ).param_scheduler
+    weights = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.AdamW([weights], lr=1.0)
+    built = [PARAM_SCHEDULERS.build(dict(each, optimizer=optimizer)) for each in schedule]
+    rates = []
+    for _ in range(iterations):
+        rates.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        for each in built:
+            each.step()
+    assert max(rates) == pytest.approx(1.0)

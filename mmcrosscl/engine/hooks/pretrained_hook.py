@@ -5,10 +5,13 @@ from typing import Any
 from mmdet.models import SemiBaseDetector
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from mmengine.model import BaseModule
 from mmengine.runner import Runner
+from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import nn
 
 from mmcrosscl.checkpoints import Conversion, convert_for_model, read_checkpoint
+from mmcrosscl.detectors import initial_checkpoints
 from mmcrosscl.engine.unwrap import unwrap_model
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import HOOKS
@@ -53,16 +56,24 @@ class PretrainedHook(Hook):
         """Replace a 'Pretrained' ``init_cfg`` of the backbone by a random initialization."""
         if runner.cfg.get('load_from') is not None and not runner.cfg.get('resume'):
             return
+        if runner.cfg.get('new_run_load_from') is not None:
+            return
         for model in _models(runner):
             # a model without a backbone is an error in before_train
             backbone: Any = getattr(model, 'backbone', None)
-            init_cfg = getattr(backbone, 'init_cfg', None)
-            if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
-                backbone.init_cfg = RANDOM
-                runner.logger.info(
-                    f'pretrained: the init_cfg of the backbone ({init_cfg["checkpoint"]}) is not '
-                    'used'
-                )
+            settings = dict(init_cfg=getattr(backbone, 'init_cfg', None))
+            # DetectoRS moves its init_cfg here
+            settings['pretrained'] = getattr(backbone, 'pretrained', None)
+            if not (replaced := initial_checkpoints(settings)):
+                continue
+            if settings['init_cfg']:
+                backbone.init_cfg = RANDOM if _accepts_list(backbone) else None
+            if settings['pretrained']:
+                backbone.pretrained = None
+            runner.logger.info(
+                f'pretrained: the initial weights of the backbone ({", ".join(replaced)}) are not '
+                'used'
+            )
 
     def before_train(self, runner: Runner) -> None:
         """Load the checkpoint, unless the runner has loaded another one.
@@ -72,7 +83,7 @@ class PretrainedHook(Hook):
                 fit the model.
         """
         if self._loaded:
-            if runner.cfg.get('resume'):
+            if runner.iter > 0:
                 runner.logger.info('pretrained: not loaded, because the run resumes')
             else:
                 runner.logger.warning(
@@ -141,6 +152,15 @@ class PretrainedHook(Hook):
                 'statistics stays fixed. To train every layer, as in the published recipe, set '
                 'model.backbone.frozen_stages=-1 and model.backbone.norm_eval=False.'
             )
+
+
+def _accepts_list(backbone: nn.Module) -> bool:
+    """Return whether the backbone is initialized by MMEngine, or by code of its own.
+
+    MMDetection's own code, such as that of Swin, accepts a checkpoint or None only.
+    """
+    generic = getattr(type(backbone), 'init_weights', None) is BaseModule.init_weights
+    return generic or isinstance(backbone, BaseBackbone)
 
 
 def _models(runner: Runner) -> list[nn.Module]:

@@ -7,6 +7,7 @@ from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmcrosscl.engine.batches import data_samples
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import HOOKS
 
@@ -61,9 +62,7 @@ class SkippedImagesHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
     ) -> None:
-        # batches of other datasets may have no data samples
-        samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
-        for sample in samples or ():
+        for sample in data_samples(data_batch):
             self._reasons.update(sample.get('skipped_images', ()))
         if self.every_n_train_iters(runner, self.interval):
             self._report(runner)

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from mmcrosscl.checkpoints import write_checkpoint
+from mmcrosscl.engine.batches import data_samples
 from mmcrosscl.engine.hooks.step_seed_hook import step_seed
 from mmcrosscl.engine.unwrap import unwrap_model
 from mmcrosscl.errors import NonFiniteError
@@ -162,7 +163,7 @@ class NonFiniteHook(Hook):
             self._stop(runner, *self._first)
 
     def _stop(self, runner: Runner, meta: dict, batch: dict | None) -> NoReturn:
-        samples = list(batch.get('data_samples') or []) if isinstance(batch, dict) else []
+        samples = data_samples(batch)
         if (
             batch is not None
             and samples

@@ -177,7 +177,8 @@ def describe_start(runner: Runner) -> str:
     """Return the source of the weights."""
     if runner.iter:
         return f'resumes after iteration {runner.iter:,}'
-    source = runner.cfg.get('load_from') or runner.cfg.get('pretrained')
+    names = ('load_from', 'new_run_load_from', 'pretrained')
+    source = next(filter(None, map(runner.cfg.get, names)), None)
     if source:
         return f'weights of {source}'
     model = runner.cfg.get('model')

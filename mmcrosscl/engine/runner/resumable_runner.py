@@ -108,11 +108,21 @@ class ResumableRunner(Runner):
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model in DistributedDataParallel, also on the CPU."""
+        find = self.cfg.get('find_unused_parameters', False)
+        if self.distributed and model_wrapper_cfg is None and find and self._recomputes(model):
+            # torch cannot search for unused parameters if activations are recomputed
+            model_wrapper_cfg = dict(
+                broadcast_buffers=False, find_unused_parameters=False, static_graph=True
+            )
         if self.distributed and not torch.cuda.is_available():
-            find = self.cfg.get('find_unused_parameters', False)
             cpu = dict(device_ids=None, broadcast_buffers=False, find_unused_parameters=find)
             model_wrapper_cfg = {**cpu, **(model_wrapper_cfg or {})}
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def _recomputes(self, model: nn.Module) -> bool:
+        """Return whether activation checkpointing is used."""
+        checkpointed = any(getattr(module, 'with_cp', False) for module in model.modules())
+        return checkpointed or bool(self.cfg.get('activation_checkpointing'))
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """Build the logger. The log file has all records, and the screen shows a part of them."""
@@ -296,8 +306,11 @@ class ResumableRunner(Runner):
         if self._loaded:
             return
         self._loaded = True
+        start = self.cfg.get('new_run_load_from')
         if self._resume_from:
             self.resume(self._resume_from)
+        elif self._resume_from is not None and start is not None:
+            self.load_checkpoint(start)
         elif self._resume_from is None:
             super().load_or_resume()
 
@@ -337,9 +350,10 @@ class ResumableRunner(Runner):
             return None
         found = newest_intact(checkpoints, self.logger)
         if found is None:
+            start = self.cfg.get('new_run_load_from')
             self.logger.warning(
                 f'{self.work_dir} contains no checkpoint to resume from. Training starts from '
-                'scratch.'
+                f'{"scratch" if start is None else f"load_from ({start})"}.'
             )
         return str(found or '')
 

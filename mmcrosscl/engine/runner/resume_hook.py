@@ -1,9 +1,11 @@
 """Hook that saves the position in the order of images and resumes from it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
+from mmengine.optim import _ParamScheduler
 from mmengine.runner import Runner
 
 from mmcrosscl.datasets import (
@@ -13,10 +15,18 @@ from mmcrosscl.datasets import (
     UnlabeledDataset,
 )
 from mmcrosscl.datasets.samplers import ORDER
+from mmcrosscl.engine.batches import data_samples
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import HOOKS
 
 from .loops import ResumableEpochLoop
+
+# attributes of MMEngine's schedulers that depend on the number of iterations of an epoch
+LENGTHS = (
+    'begin', 'end', 'T_max', 'total_iters', 'total_steps', 'step_size', 'milestones', 'periods',
+    'cumulative_periods', '_schedule_phases',
+)  # fmt: skip
+STEPS = ('last_step', '_global_step')
 
 
 @HOOKS.register_module()
@@ -57,6 +67,8 @@ class ResumeHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         self._loaded = checkpoint.get('message_hub', {}).get('runtime_info', {}).get('progress')
+        if self._loaded is not None:
+            _convert_schedules(runner, checkpoint, self._loaded['epoch_length'])
 
     def before_train(self, runner: Runner) -> None:
         _check_images(runner)
@@ -119,7 +131,7 @@ class ResumeHook(Hook):
     def _check_seeds(self, runner: Runner, data_batch: object) -> None:
         """Warn if a wrapper of the dataset dropped the seed that the sampler's indices carry."""
         sampler, _ = _order(runner)
-        samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
+        samples = data_samples(data_batch)
         if not isinstance(sampler, SeededSampler | SeededInfiniteSampler) or not samples:
             return
         index = samples[0].get('sample_idx')
@@ -130,6 +142,28 @@ class ResumeHook(Hook):
                 'seeded, and a resumed run differs from an uninterrupted run. Change the wrapper '
                 'so that it passes `index.at(other_index)` to the wrapped dataset.'
             )
+
+
+def _convert_schedules(runner: Runner, checkpoint: dict, epoch_length: int) -> None:
+    """Adapt schedules that count the iterations of an epoch to another number of them.
+
+    MMEngine would otherwise take the length of the schedule from the checkpoint.
+    """
+    states, schedulers = checkpoint.get('param_schedulers'), runner.param_schedulers
+    settings = runner.cfg.get('param_scheduler')
+    settings = settings if isinstance(settings, list) else [settings]
+    # a test has no schedulers, and several optimizers have a dict of them
+    if not (isinstance(states, list) and isinstance(schedulers, list)):
+        return
+    for state, scheduler, setting in zip(states, schedulers, settings):
+        converted = isinstance(setting, Mapping) and setting.get('convert_to_iter_based')
+        if not converted or not isinstance(scheduler, _ParamScheduler):
+            continue
+        ratio = len(runner.train_dataloader) / epoch_length
+        if ratio != 1:
+            new = scheduler.state_dict()
+            state.update({name: new[name] for name in LENGTHS if name in new})
+            state.update({name: round(state[name] * ratio) for name in STEPS})
 
 
 def _digest(runner: Runner) -> str | None:

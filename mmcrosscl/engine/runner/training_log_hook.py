@@ -7,6 +7,7 @@ from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mmcrosscl.engine.batches import data_samples
 from mmcrosscl.registry import HOOKS
 
 
@@ -35,8 +36,7 @@ class TrainingLogHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
     ) -> None:
-        samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
-        for sample in samples or ():
+        for sample in data_samples(data_batch):
             if 'paired' in sample:
                 self._paired += int(sample.paired.sum())
                 self._windows += len(sample.paired)

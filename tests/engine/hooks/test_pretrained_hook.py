@@ -4,14 +4,16 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import mmpretrain.models
 import pytest
 import torch
+from mmdet.models import DetectoRS_ResNet, PyramidVisionTransformer, ResNet, SwinTransformer
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
 
-from mmcrosscl.engine import PretrainedHook, build_runner, read_config
+from mmcrosscl.engine import PretrainedHook, build_runner, load_config, read_config
 from mmcrosscl.errors import InputError
 from tests.checkpoints.makers import crosscl
 from tests.detection import shorten, write_coco
@@ -20,6 +22,7 @@ pytestmark = pytest.mark.slow
 
 CONFIG = 'configs/detection/retinanet_r50_fpn_1x_coco.py'
 FIRST = 'backbone.conv1.weight'
+GONE = dict(type='Pretrained', checkpoint='gone.pth')
 
 
 @pytest.fixture(scope='module')
@@ -206,3 +209,46 @@ def test_the_student_and_the_teacher_are_initialized(pretrained, tmp_path):
         name = 'backbone.layer1.0.conv1.weight'
         expected = torch.load(pretrained, weights_only=True)['state_dict'][name]
         assert torch.equal(part.state_dict()[name], expected)
+
+
+BACKBONES = {
+    'Swin': (SwinTransformer, dict(embed_dims=24, depths=(1, 1, 1, 1), init_cfg=GONE)),
+    'PVT': (
+        PyramidVisionTransformer,
+        dict(num_layers=[1, 1, 1, 1], init_cfg=dict(checkpoint='gone.pth')),
+    ),
+    'DetectoRS': (
+        DetectoRS_ResNet,
+        dict(depth=50, sac=dict(type='SAC'), stage_with_sac=(False,) * 4, init_cfg=GONE),
+    ),
+    'ResNet of MMPretrain': (mmpretrain.models.ResNet, dict(depth=18, init_cfg=GONE)),
+    'ResNet': (ResNet, dict(depth=18, init_cfg=GONE)),
+}
+
+
+@pytest.mark.parametrize('name', BACKBONES)
+def test_initial_weights_of_every_backbone_are_not_loaded(name):
+    kind, settings = BACKBONES[name]
+    model = torch.nn.Module()
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model.backbone = kind(**settings)
+        runner = SimpleNamespace(
+            model=model, cfg=dict(pretrained='a.pth'), logger=MMLogger.get_instance('backbones')
+        )
+        PretrainedHook().before_run(runner)
+        model.backbone.init_weights()
+    weights = torch.cat([p.flatten() for p in model.backbone.parameters()])
+    assert weights.isfinite().all() and weights.std() > 0
+
+
+def test_a_variable_of_the_detector_config_does_not_add_the_hook(tmp_path):
+    """MMDetection's configs of Swin have a variable with the name of the setting."""
+    config = tmp_path / 'mine.py'
+    config.write_text(
+        "_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\n"
+        "pretrained = 'https://example.com/weights.pth'\n"
+        "model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint=pretrained)))\n"
+    )
+    assert 'pretrained' not in load_config(config).default_hooks
+    changed = load_config(config, options={'pretrained': 'mine.pth'})
+    assert changed.default_hooks.pretrained.type == 'mmcrosscl.PretrainedHook'

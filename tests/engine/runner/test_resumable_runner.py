@@ -9,17 +9,20 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.utils import get_installed_path
 
+from mmcrosscl.checkpoints import read_checkpoint
 from mmcrosscl.engine import (
     DEFAULT_HOOKS,
     ResumableEpochLoop,
     ResumableIterLoop,
     ResumableRunner,
     build_runner,
+    load_config,
 )
 from mmcrosscl.errors import InputError
 from tests.engine import runs
@@ -182,6 +185,26 @@ def test_a_job_restarted_before_its_first_checkpoint_loads_its_weights_again(att
     assert attempt(1, **load) is None
     log = runs.log_of(tmp_path)
     assert f'Load checkpoint from {begin}' in log
+
+
+def test_a_run_without_a_checkpoint_to_resume_from_starts_from_load_from(tmp_path):
+    build_runner(runs.tiny_run(tmp_path / 'first', length=1)).train()
+    begin = Path(tmp_path / 'first/work/epoch_1.pth')
+    config = tmp_path / 'config.py'
+    cfg = runs.tiny_run(tmp_path / 'second', length=1)
+    cfg.load_from = str(begin)
+    cfg.optim_wrapper.optimizer.lr = 0.0
+    cfg.dump(config)
+    runner = build_runner(load_config(config, resume=True))
+    runner.train()
+    assert f'Training starts from load_from ({begin})' in runs.log_of(tmp_path / 'second')
+    name = 'backbone.conv1.weight'
+    state = read_checkpoint(begin)['state_dict']
+    assert torch.equal(runner.model.state_dict()[name], state[name])
+    # later, the run resumes
+    runner = build_runner(load_config(config, resume=True, options={'train_cfg.max_epochs': 2}))
+    runner.train()
+    assert runner.epoch == 2
 
 
 @pytest.mark.slow

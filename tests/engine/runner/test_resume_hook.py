@@ -113,3 +113,35 @@ def test_a_checkpoint_of_another_runner_resumes_with_a_warning(tmp_path):
     assert not torch.equal(
         before['backbone.conv1.weight'], runner.model.state_dict()['backbone.conv1.weight']
     )
+
+
+def rates(folder):
+    return [row['lr'] for row in runs.scalars(folder)]
+
+
+@pytest.mark.parametrize('kind', ['CosineAnnealingLR', 'LinearLR', 'MultiStepLR'])
+def test_a_converted_schedule_has_the_length_of_the_new_epochs(tmp_path, kind):
+    settings = dict(
+        CosineAnnealingLR=dict(T_max=4, end=4),
+        LinearLR=dict(start_factor=0.1, end=4),
+        MultiStepLR=dict(milestones=[1, 3], end=4),
+    )[kind]
+    schedule = [dict(type=kind, by_epoch=True, begin=0, convert_to_iter_based=True, **settings)]
+
+    def train(folder, batch_size, length, **changes):
+        cfg = runs.tiny_run(folder, length=length)
+        cfg.train_dataloader.batch_size = batch_size
+        cfg.default_hooks.logger = dict(type='LoggerHook', interval=1)
+        cfg.param_scheduler = schedule
+        cfg.merge_from_dict(changes)
+        build_runner(cfg).train()
+
+    train(tmp_path / 'whole', 2, 4)
+    train(tmp_path / 'resumed', 4, 1)
+    train(tmp_path / 'resumed', 2, 4, resume=True)
+    whole, resumed = (rates(tmp_path / name) for name in ('whole', 'resumed'))
+    # the first epoch had 3 iterations, and all other epochs have 6
+    assert len(whole) == 24 and len(resumed) == 3 + 18
+    # LinearLR reaches its end one iteration early, which is another share of the schedule
+    tolerance = 0.04 if kind == 'LinearLR' else 1e-6
+    assert resumed[3:] == pytest.approx(whole[6:], rel=tolerance)
