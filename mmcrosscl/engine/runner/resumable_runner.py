@@ -1,7 +1,5 @@
 """Runner that resumes exactly after preemption and failures of the machine."""
 
-import os
-import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +22,7 @@ from mmcrosscl.compat.fused_optimizer import without_unsupported_fused
 from mmcrosscl.devices import check_device
 from mmcrosscl.engine.hooks import PretrainedHook
 from mmcrosscl.engine.unwrap import unwrap_model
-from mmcrosscl.errors import UNUSABLE, UNWRITABLE, InputError, RunError, inaccessible
+from mmcrosscl.errors import UNUSABLE, InputError, RunError
 from mmcrosscl.quiet import quiet_output
 from mmcrosscl.registry import HOOKS, RUNNERS, component_class
 
@@ -32,6 +30,7 @@ from .checkpoint_files import RunMarker, checkpoint_place, list_checkpoints, new
 from .data_loading import ADVICE, keep_alive_on_signals, restore_death_reports
 from .defaults import DEFAULT_HOOKS
 from .deferred_message_hub import DeferredMessageHub
+from .file_errors import missing_file, unusable_file
 from .initial_weights import check_initial_weights, checkpoints_of, not_downloaded
 from .loops import resumable
 from .machines import copy_to_machines, refuse_checkpoints_elsewhere
@@ -90,7 +89,7 @@ class ResumableRunner(Runner):
             raise not_downloaded(error) from error
         # MMEngine creates the work dir and the log file.
         except OSError as error:
-            raise _unusable(error, kwargs['work_dir']) from error
+            raise unusable_file(error, kwargs['work_dir']) from error
 
     def setup_env(self, env_cfg: dict) -> None:
         """Set up the environment. Without a GPU, several processes form a gloo group.
@@ -270,13 +269,13 @@ class ResumableRunner(Runner):
             with self._loading():
                 yield
         except FileNotFoundError as error:
-            raise _missing(error) from error
+            raise missing_file(error) from error
         except URLError as error:
             raise not_downloaded(error) from error
         except OSError as error:
             if error.errno not in UNUSABLE:
                 raise
-            raise _unusable(error, self.work_dir) from error
+            raise unusable_file(error, self.work_dir) from error
         finally:
             restore_death_reports()
             self.call_hook('restore_process_state')
@@ -356,26 +355,3 @@ class ResumableRunner(Runner):
                 f'{"scratch" if start is None else f"load_from ({start})"}.'
             )
         return str(found or '')
-
-
-def _missing(error: FileNotFoundError) -> InputError:
-    # an error from a worker process contains the file name only in its text
-    name = error.filename or re.findall(r"'(.+?)'", str(error))[-1:] or ['a file']
-    name = name[0] if isinstance(name, list) else os.fsdecode(name)
-    return InputError(
-        f'{name} does not exist; correct data_root, ann_file and data_prefix of the dataset in the '
-        'config, or copy the data to this path'
-    )
-
-
-def _unusable(error: OSError, work_dir: str) -> InputError:
-    where = os.fsdecode(error.filename or work_dir)
-    place, results = os.path.abspath(where), os.path.abspath(work_dir)
-    # a folder that contains the work dir cannot be written if the work dir cannot be created
-    written = os.path.commonpath([place, results]) in (place, results)
-    if not written and error.errno not in UNWRITABLE:
-        return inaccessible(error)
-    return InputError(
-        f'cannot write {where}: {error.strerror or error}; free disk space or make the '
-        'folder writable, or set another --work-dir'
-    )
