@@ -144,20 +144,22 @@ def _region(
 
 def _first_region(dataset: ImageDataset, view_size: int) -> tuple[np.ndarray, list[float]]:
     """Return the first image that can be read, and its first box or the window in its middle."""
+    reason: Exception | None = None
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         try:
             with open_image(info) as file:
                 image, (height, width) = decode_image(file.read())
         # an unreadable image is skipped, as in the comparison
-        except Exception:
+        except Exception as error:
+            reason = reason or error
             continue
         if isinstance(dataset, ObjectDataset):
             return _view(image, info['boxes'][0].tolist(), width, height, view_size)
         boxes = windows(view_size)
         view = resized_crop(image, (0, 0, width, height), view_size)
         return view, boxes[len(boxes) // 2].tolist()
-    raise InputError('no image of --data can be read; pass other images')
+    raise InputError(f'no image of --data can be read ({reason}); pass other images')
 
 
 def _view(

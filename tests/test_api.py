@@ -158,6 +158,9 @@ def test_two_processes_recompute_activations(photos, tmp_path):
     result = api.pretrain(FASTER_RCNN, photos, tmp_path / 'two', gpus=2, **settings)
     assert 'find_unused_parameters = True' in next((tmp_path / 'two').glob('*.py')).read_text()
     assert read_checkpoint(result)['state_dict']
+    settings['options']['optim_wrapper.accumulative_counts'] = 2
+    with pytest.raises(RunError, match='processes ended with status 1'):
+        api.pretrain(FASTER_RCNN, photos, tmp_path / 'accumulated', gpus=2, **settings)
 
 
 @pytest.mark.parametrize('status, error', [(75, Preempted), (74, RunError)])

@@ -1,5 +1,6 @@
 """Safe reading of checkpoint files: checksums are verified, and no code in the file is run."""
 
+import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,9 @@ from safetensors.torch import load_file
 
 from mmcrosscl.compat.safe_load import restricted_unpickler, safe_load
 from mmcrosscl.errors import DamagedCheckpointError, InputError
+
+# begin of a file that torch before 1.6 wrote
+LEGACY = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
 
 
 class _Inert:
@@ -126,8 +130,8 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> Mapping:
             verify_checksums(path)
         if path.suffix == '.safetensors':
             return load_file(path)
-        if path.suffix == '.pkl' and not zipfile.is_zipfile(path):
-            checkpoint = _read_pickle(path)
+        if path.suffix == '.pkl' and not _is_torch_file(path):
+            checkpoint = _read_pickle(path, trust)
         elif trust:
             checkpoint = torch.load(path, map_location='cpu', weights_only=False)
         else:
@@ -175,31 +179,43 @@ def verify_checksums(path: str | Path) -> None:
         raise _damaged(path, error) from None
 
 
-def _read_pickle(path: Path) -> object:
-    """Read a plain pickle, and return its NumPy arrays as tensors."""
+def _is_torch_file(path: Path) -> bool:
     with open(path, 'rb') as file:
-        contents = _restore(restricted_unpickler(HARMLESS)(file, encoding='latin1').load(), {})
-
-    def tensors(value: object) -> object:
-        if isinstance(value, dict):
-            return {key: tensors(inner) for key, inner in value.items()}
-        return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-
-    return tensors(contents)
+        legacy = file.read(len(LEGACY)) == LEGACY
+    return legacy or zipfile.is_zipfile(path)
 
 
-def _restore(value: object, seen: dict[int, tuple]) -> object:
-    """Replace the stand-ins in nested dicts, lists and tuples, which may be shared."""
-    if isinstance(value, _Array | _Scalar | _History | _Type):
-        return value.restore()
+def _read_pickle(path: Path, trust: bool) -> object:
+    """Read a plain pickle, and return its NumPy arrays as tensors."""
+    unpickler = pickle.Unpickler if trust else restricted_unpickler(HARMLESS)
+    with open(path, 'rb') as file:
+        return _restore(unpickler(file, encoding='latin1').load(), {}, tensors=True)
+
+
+def _restore(value: object, seen: dict[int, tuple], tensors: bool = False) -> object:
+    """Replace the stand-ins in nested dicts, lists and tuples, which may be shared.
+
+    Args:
+        value (object): The value, whose dicts and lists are changed in place.
+        seen (dict[int, tuple]): Values that were replaced, by their id.
+        tensors (bool): Return arrays as tensors. Defaults to False.
+    """
     if id(value) in seen:
         return seen[id(value)][1]
+    if isinstance(value, _Array | np.ndarray):
+        array = value.restore() if isinstance(value, _Array) else value
+        # torch has no foreign byte orders
+        native = array.astype(array.dtype.newbyteorder('=')) if tensors else array
+        seen[id(value)] = value, torch.from_numpy(native) if tensors else native
+        return seen[id(value)][1]
+    if isinstance(value, _Scalar | _History | _Type):
+        return value.restore()
     if isinstance(value, dict | list):
         seen[id(value)] = value, value
         for key, inner in list(value.items() if isinstance(value, dict) else enumerate(value)):
-            value[key] = _restore(inner, seen)
+            value[key] = _restore(inner, seen, tensors)
     elif isinstance(value, tuple):
-        restored = tuple(_restore(inner, seen) for inner in value)
+        restored = tuple(_restore(inner, seen, tensors) for inner in value)
         # a reference to the old tuple prevents the reuse of its id
         seen[id(value)] = value, restored
         return restored

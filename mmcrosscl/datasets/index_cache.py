@@ -204,7 +204,7 @@ def read_list(list_file: str, folder: str) -> Iterator[str]:
     """Yield the paths in a list, relative to the folder.
 
     Raises:
-        InputError: If a path leads out of the folder, or the list is not UTF-8 text.
+        InputError: If a path leads out of the folder, or a line contains NUL, as in UTF-16.
     """
     prefix = os.path.join(folder, '')
     with open_file(list_file) as file:

@@ -2,21 +2,29 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmcrosscl.checkpoints import atomic_write, convert_for_model, read_checkpoint
-from mmcrosscl.detectors import drop_weights, find_detector, inner_detector, loads_weights
+from mmcrosscl.checkpoints import convert_for_model, read_checkpoint
+from mmcrosscl.detectors import (
+    drop_weights,
+    find_detector,
+    initial_checkpoints,
+    inner_detector,
+    loads_weights,
+)
 from mmcrosscl.engine import read_config
 from mmcrosscl.engine.runner.initial_weights import load_from_file
 from mmcrosscl.errors import InputError
 
 from .arms import OWN, Arm
 
+# file in the folder of a job
 INPUTS = 'inputs.json'
 
 
@@ -60,34 +68,48 @@ def check_weights(arms: Sequence[Arm], cfg: Config, detector: str) -> None:
             raise InputError(f'{path} in {setting}: {error}') from error
 
 
-def check_unchanged(work_dir: Path, detector: str, arms: Sequence[Arm]) -> None:
-    """Check that no config or checkpoint has changed since the study began.
-
-    The first call for a folder writes the digests that later calls compare.
+def job_inputs(arm: Arm, detector: str) -> dict[str, str]:
+    """Return a digest of each config and checkpoint that the jobs of an arm read, by its name.
 
     Args:
-        work_dir (Path): Folder of the study.
+        arm (Arm): The arm.
         detector (str): Config of the detector.
-        arms (Sequence[Arm]): The arms.
 
     Raises:
-        InputError: If a config or a checkpoint has changed or does not exist.
+        InputError: If a config or a checkpoint does not exist or cannot be read.
     """
-    configs = {detector, *(arm.changes for arm in arms if arm.changes is not None)}
-    weights = _weight_files(arms, read_config(detector), detector)
-    digests = {config: _config_digest(config) for config in sorted(configs)}
-    digests |= {path: _file_digest(path) for path in sorted(weights)}
-    path = work_dir / INPUTS
-    if not path.is_file():
-        atomic_write(path, lambda path: path.write_text(json.dumps(digests, indent=1)))
-        return
-    earlier = json.loads(path.read_text())
-    for name, digest in digests.items():
-        if earlier.get(name) != digest:
-            raise InputError(
-                f'{name} has changed since the study in {work_dir} began; restore it, or set '
-                'another --work-dir'
-            )
+    cfg = read_config(detector)
+    digests = {detector: _config_digest(cfg)}
+    if arm.changes is not None:
+        digests[arm.changes] = _config_digest(read_config(arm.changes))
+    for path, setting in _weight_files([arm], cfg, detector).items():
+        # the path of a download differs between machines
+        digests[path if setting == '--arms' else setting] = _file_digest(path)
+    if arm.weights == OWN:
+        paths = [*initial_checkpoints(cfg.model), cfg.get('pretrained')]
+        digests |= {path: _file_digest(path) for path in paths if path and Path(path).is_file()}
+    return digests
+
+
+def check_unchanged(digests: Mapping[str, str], done: Iterable[Path]) -> None:
+    """Check that a job reads the same configs and checkpoints as the jobs that are done.
+
+    Args:
+        digests (Mapping[str, str]): See :func:`job_inputs`.
+        done (Iterable[Path]): Folders of the jobs that are done.
+
+    Raises:
+        InputError: If a config or a checkpoint has changed.
+    """
+    for folder in done:
+        path = folder / INPUTS
+        earlier = json.loads(path.read_text()) if path.is_file() else {}
+        for name, digest in digests.items():
+            if earlier.get(name, digest) != digest:
+                raise InputError(
+                    f'{name} has changed since the job {folder.name} of the study; restore it, or '
+                    'set another --work-dir'
+                )
 
 
 def _weight_files(arms: Sequence[Arm], cfg: Config, detector: str) -> dict[str, str]:
@@ -98,15 +120,22 @@ def _weight_files(arms: Sequence[Arm], cfg: Config, detector: str) -> dict[str, 
     return files
 
 
-def _config_digest(config: str) -> str:
+def _config_digest(cfg: Config) -> str:
     # the settings and not the file, because a config inherits from other files
-    settings = json.dumps(read_config(config).to_dict(), sort_keys=True, default=repr)
+    settings = json.dumps(cfg.to_dict(), default=_text, skipkeys=True)
     return hashlib.sha256(settings.encode()).hexdigest()
+
+
+def _text(value: object) -> object:
+    """Return a text that is the same in every process."""
+    if isinstance(value, set | frozenset):
+        return sorted(map(repr, value))
+    return getattr(value, '__qualname__', None) or re.sub(' at 0x[0-9a-f]+', '', repr(value))
 
 
 def _file_digest(path: str) -> str:
     try:
         with open(path, 'rb') as file:
             return hashlib.file_digest(file, 'sha256').hexdigest()
-    except FileNotFoundError as error:
-        raise InputError(f'{path} in --arms does not exist; restore it') from error
+    except OSError as error:
+        raise InputError(f'{path} cannot be read: {error.strerror}; restore it') from error

@@ -20,11 +20,18 @@ import torch
 
 from mmcrosscl.checkpoints import atomic_write
 from mmcrosscl.engine.runner.signals import handle, restore
-from mmcrosscl.errors import EXIT_PREEMPTED, PREEMPTING, InputError, Preempted, RunError
+from mmcrosscl.errors import (
+    EXIT_INPUT,
+    EXIT_PREEMPTED,
+    PREEMPTING,
+    InputError,
+    Preempted,
+    RunError,
+)
 from mmcrosscl.progress import ProgressBar, write_line
 
 from .estimate import estimate
-from .inputs import check_unchanged
+from .inputs import INPUTS, check_unchanged, job_inputs
 from .jobs import config_lock, job_folder, read_results, run_job
 from .plan import Job
 from .publish import RESULTS, Results, markdown, publish
@@ -50,8 +57,8 @@ def run_study(work_dir: str | Path, settings: Mapping[str, Any] | None = None) -
         str: The tables of the results, and the paths of the files.
 
     Raises:
-        InputError: If the settings are invalid, or a config or checkpoint has changed since the
-            study began. Nothing is written then.
+        InputError: If the settings are invalid; nothing is written then. Or if a config or a
+            checkpoint has changed since another job read it.
         RunError: If a job fails. The other jobs run, except those that need its result.
         Preempted: After SIGTERM or SIGUSR1, once the jobs have saved their checkpoints.
     """
@@ -163,15 +170,16 @@ class StudyRunner:
         self._children: set[subprocess.Popen] = set()
         self._stopped: int | None = None
         self._error: BaseException | None = None
-        # errors by the id of the job
+        # errors by the id of the job, and jobs that would fail again
         self._failed: dict[str, InputError | RunError] = {}
+        self._hopeless: set[str] = set()
 
     def run(self) -> None:
         """Run all jobs that are not done.
 
         Raises:
-            InputError: If a config or checkpoint changes.
-        RunError: If a job fails, after the jobs that do not need its result.
+            InputError: If a config or a checkpoint has changed since another job read it.
+            RunError: If a job fails, after the jobs that do not need its result.
             Preempted: After SIGTERM or SIGUSR1, once the jobs have saved their checkpoints.
         """
         handle(PREEMPTING, self._stop)
@@ -200,15 +208,14 @@ class StudyRunner:
         try:
             while self._error is None and self._stopped is None:
                 done = set(read_results(self.work_dir, self.study))
-                if not self.study.plan.possible(done, self._failed):
+                if not self.study.plan.possible(done, self._hopeless):
                     return
                 with self._claim(done) as claimed:
                     if claimed is None:
                         time.sleep(POLL)
                         continue
                     job, lock = claimed
-                    with config_lock:
-                        check_unchanged(self.work_dir, self.study.detector, self.study.plan.arms)
+                    self._check_inputs(job, done)
                     self._show(job, done)
                     execute = partial(self._execute, device=device, lock=lock)
                     try:
@@ -216,6 +223,10 @@ class StudyRunner:
                     except (InputError, RunError) as error:
                         self._failed[job.id] = error
                         write_line(f'job {job.id} failed: {error}')
+                        if error.exit_status != EXIT_INPUT:
+                            # the device or the machine may be broken, so another worker tries
+                            return
+                        self._hopeless.add(job.id)
                 self.write_results()
         except _Stopped:
             pass
@@ -226,7 +237,7 @@ class StudyRunner:
     @contextlib.contextmanager
     def _claim(self, done: set[str]) -> Iterator[tuple[Job, TextIO] | None]:
         """Yield a job that no other worker runs, with its lock file, or None."""
-        for job in self.study.plan.ready(done, self._failed):
+        for job in self.study.plan.ready(done, self._hopeless):
             folder = job_folder(self.work_dir, job)
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / 'lock').open('w') as file:
@@ -235,10 +246,19 @@ class StudyRunner:
                 except BlockingIOError:
                     continue
                 # another worker may have finished the job since the results were read
-                if job.id not in read_results(self.work_dir, self.study):
+                finished = read_results(self.work_dir, self.study)
+                if job.id not in finished and job.id not in self._hopeless:
                     yield job, file
                     return
         yield None
+
+    def _check_inputs(self, job: Job, done: set[str]) -> None:
+        """Write the digests of the files that a job reads, and compare them with other jobs."""
+        with config_lock:
+            digests = job_inputs(self.study.plan.arm(job.arm), self.study.detector)
+        check_unchanged(digests, [self.work_dir / 'jobs' / name for name in done])
+        path = job_folder(self.work_dir, job) / INPUTS
+        atomic_write(path, lambda path: path.write_text(json.dumps(digests, indent=1)))
 
     def _execute(self, words: list[str], folder: Path, device: str | None, lock: TextIO) -> None:
         environment = dict(os.environ)
@@ -277,7 +297,7 @@ class StudyRunner:
 
     def _raise_failed(self) -> None:
         done = read_results(self.work_dir, self.study)
-        # another process may have had success with a job
+        # another worker may have had success with a job
         failed = {name: error for name, error in self._failed.items() if name not in done}
         if not failed:
             return

@@ -24,7 +24,7 @@ from mmcrosscl.errors import InputError, check_at_least_one
 
 from .arms import check_files, parse_arm
 from .fine_tuning import check_config, learning_rate, loads_masks
-from .inputs import check_unchanged, check_weights
+from .inputs import check_weights
 from .labels import class_names, unify_labels
 from .plan import Plan
 
@@ -233,8 +233,8 @@ def write_study(study: Study, files: Mapping[str, dict], work_dir: Path) -> None
     A study with the same settings and fewer seeds in the folder is extended.
 
     Raises:
-        InputError: If the folder contains a study with other settings, with other labels, with
-            more seeds, or whose configs or checkpoints have changed.
+        InputError: If the folder contains a study with other settings, with other labels, or with
+            more seeds.
     """
     path = work_dir / 'study.json'
     if path.is_file():
@@ -252,7 +252,6 @@ def write_study(study: Study, files: Mapping[str, dict], work_dir: Path) -> None
                 f'{labels} differs from the labels in {study.train} and {study.test}, which have '
                 'changed since the study began; restore them, or set another --work-dir'
             )
-    check_unchanged(work_dir, study.detector, study.plan.arms)
     for name, labels in paths.items():
         if not labels.is_file():
             write_coco(files[name], labels)

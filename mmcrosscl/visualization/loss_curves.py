@@ -1,5 +1,6 @@
 """Figure of the loss and accuracy curves of a run."""
 
+import re
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -25,7 +26,7 @@ def plot_loss_curves(work_dir: str | Path, picture: str | Path) -> None:
     """
     picture = Path(picture)
     formats = sorted(FigureCanvasAgg.get_supported_filetypes())
-    if (suffix := picture.suffix.removeprefix('.')) not in formats:
+    if (suffix := picture.suffix.removeprefix('.').lower()) not in formats:
         raise InputError(
             f'{picture} has no known image format; use one of the suffixes {", ".join(formats)}'
         )
@@ -34,7 +35,8 @@ def plot_loss_curves(work_dir: str | Path, picture: str | Path) -> None:
         raise InputError(
             f'{work_dir} has logs of evaluations only; pass the work_dir of a training run'
         )
-    losses = [name for name in scalars.names if name.startswith('loss_')]
+    # MMDetection writes names such as s0.loss_cls and sup_loss_cls
+    losses = [name for name in scalars.names if re.search(r'(^|[._])loss_', name)]
     losses = losses or [name for name in scalars.names if name == 'loss']
     if not losses:
         raise InputError(f'{work_dir} has no losses in its logs; pass the work_dir of a training')
@@ -49,10 +51,11 @@ def plot_loss_curves(work_dir: str | Path, picture: str | Path) -> None:
     axes_of = figure.subplots(1, len(plots), squeeze=False)[0]
     for axes, (names, label) in zip(axes_of, plots):
         for name in names:
-            term = name.partition('_')[2]
+            term = re.sub('^(loss|acc)_', '', name)
             levels = accuracies and '_' in term
-            label_of = term.replace('_', ' → ').upper() if levels else term or name
-            axes.plot(*scalars.column(name), label=label_of)
+            axes.plot(
+                *scalars.column(name), label=term.replace('_', ' → ').upper() if levels else term
+            )
         axes.set_xlabel('iteration')
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)

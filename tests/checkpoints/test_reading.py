@@ -241,6 +241,26 @@ def test_a_pickle_of_arrays_is_read(tmp_path, protocol):
         assert torch.equal(read['model'][name], torch.from_numpy(array))
 
 
+def test_pickles_of_every_kind_are_read(tmp_path):
+    path = tmp_path / 'model.pkl'
+    path.write_bytes(pickle.dumps({'big': np.arange(3, dtype='>f4'), 'step': np.float32(2)}))
+    for trust in (False, True):
+        read = read_checkpoint(path, trust)
+        assert read['big'].tolist() == [0, 1, 2] and read['step'] == 2
+    for zipped in (False, True):
+        torch.save({'w': torch.ones(2)}, path, _use_new_zipfile_serialization=zipped)
+        assert read_checkpoint(path)['w'].tolist() == [1, 1]
+
+
+def test_a_pickle_with_shared_parts_is_read_in_linear_time(tmp_path):
+    value = {'w': np.ones(1)}
+    for _ in range(60):
+        value = {'a': value, 'b': value}
+    (tmp_path / 'model.pkl').write_bytes(pickle.dumps(value))
+    read = read_checkpoint(tmp_path / 'model.pkl')
+    assert read['a'] is read['b']
+
+
 def test_a_pickle_that_runs_a_command_is_refused(tmp_path):
     class Attack:
         def __reduce__(self):

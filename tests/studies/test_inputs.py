@@ -1,10 +1,13 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from mmcrosscl.errors import InputError
 from mmcrosscl.studies import parse_arm
-from mmcrosscl.studies.inputs import check_unchanged
+from mmcrosscl.studies.inputs import INPUTS, check_unchanged, job_inputs
 
 
 @pytest.fixture
@@ -19,6 +22,12 @@ def files(tmp_path):
     return base, detector, changes, weights
 
 
+def finish(folder, digests):
+    folder.mkdir()
+    (folder / INPUTS).write_text(json.dumps(digests))
+    return folder
+
+
 @pytest.mark.parametrize(
     ('index', 'text', 'named'),
     [
@@ -28,36 +37,68 @@ def files(tmp_path):
         (3, 'other weights', r'a\.pth'),
     ],
 )
-def test_a_changed_file_is_named(files, tmp_path, index, text, named):
-    arms = [parse_arm(f'crosscl@{files[2]}+weights={files[3]}'), parse_arm('weights')]
-    check_unchanged(tmp_path, str(files[1]), arms)
-    check_unchanged(tmp_path, str(files[1]), arms)
+def test_a_file_that_changed_after_a_job_is_named(files, tmp_path, index, text, named):
+    arm = parse_arm(f'crosscl@{files[2]}+weights={files[3]}')
+    done = finish(tmp_path / 'job', job_inputs(arm, str(files[1])))
+    check_unchanged(job_inputs(arm, str(files[1])), [done])
     files[index].write_text(text)
-    with pytest.raises(InputError, match=f'{named} has changed since the study in .* began; '):
-        check_unchanged(tmp_path, str(files[1]), arms)
+    with pytest.raises(InputError, match=f'{named} has changed since the job job of the study; '):
+        check_unchanged(job_inputs(arm, str(files[1])), [done])
+    # a file that no finished job has read may change
+    check_unchanged(job_inputs(arm, str(files[1])), [])
+
+
+def test_a_job_of_an_earlier_release_has_no_digests(files, tmp_path):
+    (tmp_path / 'job').mkdir()
+    check_unchanged(job_inputs(parse_arm('random'), str(files[1])), [tmp_path / 'job'])
+
+
+def test_the_weights_of_the_detector_config_count(files, tmp_path):
+    init_cfg = dict(type='Pretrained', checkpoint=str(files[3]))
+    for settings, name in (
+        (f'load_from = {str(files[3])!r}', f'load_from of {files[1]}'),
+        (f'pretrained = {str(files[3])!r}', str(files[3])),
+        (f'model = dict(backbone=dict(init_cfg={init_cfg}))', str(files[3])),
+    ):
+        files[1].write_text(f"_base_ = ['base.py']\n{settings}\n")
+        assert name in job_inputs(parse_arm('weights'), str(files[1]))
+        assert set(job_inputs(parse_arm('random'), str(files[1]))) == {str(files[1])}
 
 
 def test_comments_of_a_config_may_change(files, tmp_path):
-    check_unchanged(tmp_path, str(files[1]), [])
+    before = job_inputs(parse_arm('random'), str(files[1]))
     files[1].write_text("# a comment\n_base_ = ['./base.py']\n")
-    check_unchanged(tmp_path, str(files[1]), [])
+    assert job_inputs(parse_arm('random'), str(files[1])) == before
 
 
-def test_a_removed_checkpoint_is_named(files, tmp_path):
-    arms = [parse_arm(f'weights={files[3]}')]
-    check_unchanged(tmp_path, str(files[1]), arms)
+def test_a_removed_checkpoint_is_named(files):
+    arm = parse_arm(f'weights={files[3]}')
     files[3].unlink()
-    with pytest.raises(InputError, match=r'a\.pth in --arms does not exist; restore it'):
-        check_unchanged(tmp_path, str(files[1]), arms)
+    with pytest.raises(InputError, match=r'a\.pth cannot be read: No such file.*; restore it'):
+        job_inputs(arm, str(files[1]))
 
 
-def test_a_config_that_imports_classes_has_a_digest(tmp_path):
+@pytest.mark.slow
+def test_a_digest_is_the_same_in_every_process(tmp_path):
     config = tmp_path / 'lazy.py'
     config.write_text(
         'from mmengine.config import read_base\n'
         'from mmdet.models import FasterRCNN\n'
-        'model = dict(type=FasterRCNN, width=64)\n'
+        "model = dict(type=FasterRCNN, names={'a', 'b', 'c'}, sizes={1: 2, 'x': 3})\n"
     )
-    for _ in range(2):
-        check_unchanged(tmp_path, str(config), [])
-    assert list(json.loads((tmp_path / 'inputs.json').read_text())) == [str(config)]
+    code = (
+        'from mmcrosscl.studies import parse_arm\n'
+        'from mmcrosscl.studies.inputs import job_inputs\n'
+        f'print(job_inputs(parse_arm("random"), {str(config)!r}))'
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, '-c', code],
+            env={**os.environ, 'PYTHONHASHSEED': seed},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in '12'
+    }
+    assert len(printed) == 1 and str(config) in printed.pop()

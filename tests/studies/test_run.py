@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from mmcrosscl.cli import main
 from mmcrosscl.errors import EXIT_INPUT, InputError, RunError
-from mmcrosscl.studies import create_study, publish, read_results_file, run, run_study
+from mmcrosscl.studies import create_study, jobs, publish, read_results_file, run, run_study
+from mmcrosscl.studies import study as study_module
+from mmcrosscl.studies.study import write_study
 from tests.evaluation.checkpoints import write_crosscl
 from tests.studies.data import write_data
 
@@ -149,11 +152,54 @@ def test_the_jobs_that_do_not_need_a_failed_one_run(tmp_path, monkeypatch, capsy
     assert [job['kind'] for job in results.jobs] == ['search', 'search', 'final']
     assert 'job pretrain-crosscl@bad-seed0 failed: ' in capsys.readouterr().out
 
-    # a changed input ends the study
+    # no finished job has read the file, so it may be corrected
     changes.write_text('model = dict(momentum=0.01)')
-    with pytest.raises(InputError, match=r'bad\.py has changed since the study in .*out began; '):
-        run_study(tmp_path / 'out')
-    assert len(read_results_file(tmp_path / 'out/results.json').jobs) == 3
+    assert 'The study is not finished' not in run_study(tmp_path / 'out')
+    assert len(read_results_file(tmp_path / 'out/results.json').jobs) == 6
+
+
+def test_a_worker_whose_device_fails_leaves_the_jobs_to_the_others(tmp_path, monkeypatch):
+    work_dir = tmp_path / 'out'
+    settings = {**write_data(tmp_path), 'arms': ['random', 'weights'], 'seeds': 1}
+    monkeypatch.setattr(study_module, 'check_weights', lambda *args: None)
+    study, files = create_study(**settings)
+    write_study(study, files, work_dir)
+    monkeypatch.setattr(run, 'visible_devices', lambda: ['broken', 'good'])
+    monkeypatch.setattr(run, 'POLL', 0.1)
+
+    def run_job(work_dir, study, job, execute):
+        if execute.keywords['device'] == 'broken':
+            raise RunError('no device')
+        path = jobs.job_folder(work_dir, job) / jobs.RESULT
+        path.write_text(json.dumps(dict(ap=1.0, seconds=1.0)))
+
+    monkeypatch.setattr(run, 'run_job', run_job)
+    run.StudyRunner(work_dir, study, lambda: None).run()
+    assert len(jobs.read_results(work_dir, study)) == len(list(study.plan.jobs()))
+    # without another worker, the error remains
+    monkeypatch.setattr(run, 'visible_devices', lambda: ['broken'])
+    for path in work_dir.glob('jobs/*/result.json'):
+        path.unlink()
+    with pytest.raises(RunError, match='because 1 failed; the first is .*: no device'):
+        run.StudyRunner(work_dir, study, lambda: None).run()
+
+
+def test_a_changed_detector_ends_the_study(tmp_path, monkeypatch):
+    settings = {**write_data(tmp_path), 'arms': ['random'], 'seeds': 1}
+    detector = tmp_path / 'mine.py'
+    detector.write_text(f"_base_ = '{Path(settings['detector']).resolve()}'\n")
+    study, files = create_study(**{**settings, 'detector': detector})
+    write_study(study, files, tmp_path / 'out')
+
+    def run_job(work_dir, study, job, execute):
+        path = jobs.job_folder(work_dir, job) / jobs.RESULT
+        path.write_text(json.dumps(dict(ap=1.0, seconds=1.0)))
+        detector.write_text(detector.read_text() + 'optim_wrapper = dict(clip_grad=None)\n')
+
+    monkeypatch.setattr(run, 'run_job', run_job)
+    with pytest.raises(InputError, match=r'mine\.py has changed since the job search-random'):
+        run.StudyRunner(tmp_path / 'out', study, lambda: None).run()
+    assert len(jobs.read_results(tmp_path / 'out', study)) == 1
 
 
 def test_a_job_that_another_process_finished_is_not_reported_as_failed(tmp_path, monkeypatch):

@@ -38,10 +38,14 @@ def test_a_run_without_training_is_an_error(tmp_path):
 
 
 def test_the_losses_of_a_detector_have_one_plot(tmp_path):
-    for losses in (dict(loss=1.0, loss_cls=0.5), dict(loss=1.0)):
+    for losses in (
+        {'loss': 1.0, 's0.loss_cls': 0.5, 'sup_loss_bbox': 0.7},
+        dict(loss=1.0, loss_cls=0.5),
+        dict(loss=1.0),
+    ):
         work_dir = tmp_path / str(len(losses))
         write_log(work_dir, [dict(step=step, iter=step, **losses) for step in (0, 10, 20)])
-        picture = tmp_path / f'new{len(losses)}/losses.png'
+        picture = tmp_path / f'new{len(losses)}/losses.PNG'
         plot_loss_curves(work_dir, picture)
         pixels = np.asarray(Image.open(picture).convert('RGB')).astype(int)
         assert (np.abs(pixels - [31, 119, 180]).sum(axis=2) < 30).sum() > 100

@@ -85,7 +85,9 @@ class PretrainedHook(Hook):
         if self._loaded:
             if runner.iter > 0:
                 runner.logger.info('pretrained: not loaded, because the run resumes')
-            else:
+            elif (
+                runner.cfg.get('train_cfg') is not None and runner.cfg.get('pretrained') is not None
+            ):
                 runner.logger.warning(
                     'pretrained: not loaded, because the config also sets load_from; set only one '
                     'of them'

@@ -66,8 +66,8 @@ def load_from_file(cfg: Config, name: str) -> Path | None:
     path = Path(source).expanduser()
     if not path.is_file():
         raise InputError(
-            f'{name} sets load_from to {source}, which is not a file or an HTTP URL; correct it, '
-            'or remove it'
+            f'{name} sets load_from to {source}, which is not a file or an HTTP URL; correct or '
+            'remove it (mmcrosscl pretrain: or pass --weights or --from-scratch)'
         )
     return path.resolve()
 
@@ -75,10 +75,11 @@ def load_from_file(cfg: Config, name: str) -> Path | None:
 def _download(url: str) -> Path:
     path = Path(torch.hub.get_dir(), 'checkpoints', Path(urlsplit(url).path).name)
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path))
-        except CONNECTION_ERRORS as error:
+        # an error of the connection, or of the folder
+        except (*CONNECTION_ERRORS, OSError) as error:
             raise not_downloaded(error, url) from error
     return path
 

@@ -23,6 +23,7 @@ from mmcrosscl.devices import check_device
 from mmcrosscl.engine.hooks import PretrainedHook
 from mmcrosscl.engine.unwrap import unwrap_model
 from mmcrosscl.errors import UNUSABLE, InputError, RunError
+from mmcrosscl.models import CrossCL
 from mmcrosscl.quiet import quiet_output
 from mmcrosscl.registry import HOOKS, RUNNERS, component_class
 
@@ -109,7 +110,13 @@ class ResumableRunner(Runner):
         """Wrap the model in DistributedDataParallel, also on the CPU."""
         find = self.cfg.get('find_unused_parameters', False)
         if self.distributed and model_wrapper_cfg is None and find and self._recomputes(model):
-            # torch cannot search for unused parameters if activations are recomputed
+            # torch cannot search for unused parameters if activations are recomputed, but the
+            # parameters that CrossCL uses are the same in each step
+            if self.cfg.optim_wrapper.get('accumulative_counts', 1) > 1:
+                raise InputError(
+                    'several processes cannot use activation checkpointing and accumulative_counts '
+                    'at the same time, if a loss term does not reach all layers; omit one of them'
+                )
             model_wrapper_cfg = dict(
                 broadcast_buffers=False, find_unused_parameters=False, static_graph=True
             )
@@ -119,7 +126,9 @@ class ResumableRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def _recomputes(self, model: nn.Module) -> bool:
-        """Return whether activation checkpointing is used."""
+        """Return whether the model is a CrossCL that uses activation checkpointing."""
+        if not isinstance(model, CrossCL):
+            return False
         checkpointed = any(getattr(module, 'with_cp', False) for module in model.modules())
         return checkpointed or bool(self.cfg.get('activation_checkpointing'))
 

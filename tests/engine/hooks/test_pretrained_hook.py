@@ -106,6 +106,10 @@ def test_averaging_begins_with_the_checkpoint(run, pretrained):
     assert torch.equal(ema.ema_model.module.state_dict()[FIRST], first(pretrained))
 
 
+def logs(work_dir):
+    return '\n'.join(path.read_text() for path in work_dir.glob('*/*.log'))
+
+
 def test_none_is_a_random_start(run, pretrained):
     assert not torch.equal(first(run(pretrained=None)), first(pretrained))
 
@@ -114,8 +118,12 @@ def test_a_resumed_run_and_load_from_are_left_as_they_are(run, pretrained, tmp_p
     other = first(run(pretrained=None))
     resumed = run(pretrained=str(pretrained), resume=True, train_cfg=dict(max_epochs=2))
     assert resumed.epoch == 2 and torch.equal(first(resumed), other)
+    warning = 'not loaded, because the config also sets load_from'
+    assert warning not in logs(tmp_path)
+    run(pretrained=None, load_from=str(tmp_path / 'epoch_1.pth'))
+    assert warning not in logs(tmp_path)
     loaded = run(pretrained=str(pretrained), load_from=str(tmp_path / 'epoch_1.pth'))
-    assert torch.equal(first(loaded), other)
+    assert torch.equal(first(loaded), other) and warning in logs(tmp_path)
 
 
 def test_nothing_to_resume_from_is_no_random_start(run, pretrained):

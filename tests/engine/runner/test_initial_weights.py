@@ -16,6 +16,7 @@ def test_a_url_is_downloaded_once(tmp_path, monkeypatch):
         def log_message(self, *args):
             pass
 
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'cache'))
     (tmp_path / 'coco.pth').write_bytes(b'weights')
     handler = partial(Handler, directory=str(tmp_path))
@@ -33,6 +34,7 @@ def test_a_url_is_downloaded_once(tmp_path, monkeypatch):
 
 
 def test_a_file_that_cannot_be_loaded_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
     url = f'http://127.0.0.1:{free_port()}/coco.pth'
     with pytest.raises(InputError, match=f'initial weights {url} cannot be downloaded'):

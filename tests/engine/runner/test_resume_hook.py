@@ -119,6 +119,7 @@ def rates(folder):
     return [row['lr'] for row in runs.scalars(folder)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['CosineAnnealingLR', 'LinearLR', 'MultiStepLR'])
 def test_a_converted_schedule_has_the_length_of_the_new_epochs(tmp_path, kind):
     settings = dict(
