@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -163,7 +162,7 @@ def _first_region(dataset: ImageDataset, view_size: int) -> tuple[np.ndarray, li
 
 
 def _view(
-    image: Any, box: Sequence[float], width: int, height: int, view_size: int
+    image: np.ndarray, box: Sequence[float], width: int, height: int, view_size: int
 ) -> tuple[np.ndarray, list[float]]:
     scale = np.tile([view_size / width, view_size / height], 2)
     view = resized_crop(image, (0, 0, width, height), view_size)

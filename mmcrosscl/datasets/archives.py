@@ -10,7 +10,7 @@ from mmcrosscl.errors import InputError
 from mmcrosscl.progress import progress_bar
 
 from .index import Image, Source
-from .storage import file_state, join, open_file
+from .storage import file_state, is_hidden, join, open_file
 
 EXTENSIONS = ('.tar', '.zip')
 # errors of damaged archives
@@ -99,5 +99,4 @@ def _zip_members(file: IO[bytes], is_image: Callable[[str], bool]) -> Members:
 
 def _selected(member: str, is_image: Callable[[str], bool]) -> bool:
     # macOS adds hidden files to archives; './' is the prefix of all members in many tar files
-    parts = member.removeprefix('./').split('/')
-    return is_image(member) and not any(part.startswith('.') for part in parts)
+    return is_image(member) and not is_hidden(member.removeprefix('./'))

@@ -34,6 +34,11 @@ def join(folder: str, name: str) -> str:
     return f'{folder.rstrip("/")}/{name}' if folder and name else folder or name
 
 
+def is_hidden(name: str) -> bool:
+    """Return whether a part of a relative path starts with a dot."""
+    return any(part.startswith('.') for part in name.split('/'))
+
+
 def file_system(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """Return the file system of a URL, and the path in it.
 
@@ -119,7 +124,7 @@ def list_remote(url: str) -> tuple[list[str], int]:
         raise unreadable(url, error) from error
     for path, info in sorted(found.items()):
         name = path.removeprefix(root).lstrip('/')
-        if any(part.startswith('.') for part in name.split('/')):
+        if is_hidden(name):
             continue
         names.append(name)
         state = info.get('ETag') or info.get('LastModified') or info.get('mtime')

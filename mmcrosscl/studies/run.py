@@ -256,7 +256,8 @@ class StudyRunner:
         """Write the digests of the files that a job reads, and compare them with other jobs."""
         with config_lock:
             digests = job_inputs(self.study.plan.arm(job.arm), self.study.detector)
-        check_unchanged(digests, [self.work_dir / 'jobs' / name for name in done])
+        finished = [job_folder(self.work_dir, each) for each in self.jobs if each.id in done]
+        check_unchanged(digests, finished)
         path = job_folder(self.work_dir, job) / INPUTS
         atomic_write(path, lambda path: path.write_text(json.dumps(digests, indent=1)))
 

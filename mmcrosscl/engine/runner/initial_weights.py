@@ -79,7 +79,7 @@ def _download(url: str) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path))
         # an error of the connection, or of the folder
-        except (*CONNECTION_ERRORS, OSError) as error:
+        except (HTTPException, OSError) as error:
             raise not_downloaded(error, url) from error
     return path
 
