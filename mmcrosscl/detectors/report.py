@@ -109,7 +109,8 @@ def report(detector: Detector, features: Features, config: str, checkpoint: Path
     return [
         f'Pre-trained {detector.name}. Of its {part}:',
         *lines,
-        '  All other parts of the detector, such as its heads, start from random weights.',
+        '  All other parts of the detector, such as its heads, start from load_from of its config, '
+        'or else from random weights.',
         f'  checkpoint  {checkpoint}',
         f'Next: fine-tune the detector with {own}',
         f'  mmcrosscl train {shlex.quote(config)} --cfg-options '

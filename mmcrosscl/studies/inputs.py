@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
+from torch import nn
 
 from mmcrosscl.checkpoints import convert_for_model, read_checkpoint
 from mmcrosscl.detectors import (
@@ -57,15 +58,41 @@ def check_weights(arms: Sequence[Arm], cfg: Config, detector: str) -> None:
     paths = _weight_files(arms, cfg, detector)
     if not paths:
         return
-    settings = deepcopy(inner_detector(cfg.model))
-    drop_weights(settings)
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')):
-        model = MODELS.build(settings)
+    model = _build(inner_detector(cfg.model), cfg)
     for path, setting in paths.items():
         try:
             convert_for_model(read_checkpoint(path), model)
         except InputError as error:
             raise InputError(f'{path} in {setting}: {error}') from error
+
+
+def initial_weights(arm: Arm, cfg: Config, detector: str) -> str | None:
+    """Return the checkpoint file that an arm, or its pre-training, starts from, or None.
+
+    Args:
+        arm (Arm): The arm.
+        cfg (Config): Config of the detector.
+        detector (str): Path or name of the config.
+    """
+    return next(iter(_weight_files([arm], cfg, detector)), None)
+
+
+def holds_other_parts(path: str, cfg: Config) -> bool:
+    """Return whether a checkpoint has weights of a detector outside its backbone and its neck.
+
+    Args:
+        path (str): The checkpoint.
+        cfg (Config): Fine-tuning config of the detector.
+    """
+    # as MMEngine does for load_from, which loads only what has the name of a weight of the model
+    checkpoint = read_checkpoint(path)
+    given = checkpoint.get('state_dict', checkpoint)
+    wanted = {
+        name: value.shape
+        for name, value in _build(cfg.model, cfg).state_dict().items()
+        if name.partition('.')[0] not in ('backbone', 'neck')
+    }
+    return any(getattr(given.get(name), 'shape', None) == wanted[name] for name in wanted)
 
 
 def job_inputs(arm: Arm, detector: str) -> dict[str, str]:
@@ -110,6 +137,13 @@ def check_unchanged(digests: Mapping[str, str], done: Iterable[Path]) -> None:
                     f'{name} has changed since the job {folder.name} of the study; restore it, or '
                     'set another --work-dir'
                 )
+
+
+def _build(model: ConfigDict, cfg: Config) -> nn.Module:
+    settings = deepcopy(model)
+    drop_weights(settings)
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')):
+        return MODELS.build(settings)
 
 
 def _weight_files(arms: Sequence[Arm], cfg: Config, detector: str) -> dict[str, str]:

@@ -12,12 +12,12 @@ from mmengine.config import Config
 
 from mmcrosscl.checkpoints import atomic_write, last_checkpoint
 from mmcrosscl.engine import read_config
-from mmcrosscl.engine.runner.initial_weights import load_from_file
 from mmcrosscl.errors import InputError
 from mmcrosscl.visualization import read_scalars
 
 from .arms import OWN
 from .fine_tuning import Labels, fine_tuning_config
+from .inputs import holds_other_parts, initial_weights
 from .plan import FINAL, PRETRAIN, SEARCH, Job, best_search
 from .study import Study
 
@@ -164,10 +164,9 @@ def job_config(work_dir: Path, study: Study, job: Job) -> Config:
     )
     cfg.optim_wrapper.optimizer.lr = job.rate
     cfg.randomness = dict(seed=job.seed)
-    start = arm.weights
-    if start == OWN:
-        file = load_from_file(detector, study.detector)
-        start = None if file is None else str(file)
+    start = initial_weights(arm, detector, study.detector)
+    if start is not None and holds_other_parts(start, cfg):
+        cfg.load_from = start
     if arm.terms is not None:
         folder = job_folder(work_dir.resolve(), Job(PRETRAIN, arm.name, job.seed))
         (start,) = map(str, folder.glob('*_pretrained.pth'))

@@ -1,15 +1,18 @@
-"""What a job leaves behind if it is interrupted at any point."""
+"""The config of a job, and what it leaves behind if it is interrupted at any point."""
 
 import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from mmcrosscl.checkpoints import atomic_write
+from mmcrosscl.engine import read_config
 from mmcrosscl.studies import create_study, jobs
-from mmcrosscl.studies.jobs import RESULT, job_folder, run_job
-from mmcrosscl.studies.plan import FINAL
+from mmcrosscl.studies.jobs import RESULT, job_config, job_folder, run_job
+from mmcrosscl.studies.plan import FINAL, PRETRAIN, SEARCH, Job
 from mmcrosscl.studies.study import write_study
+from tests.evaluation.checkpoints import write_detector
 from tests.studies.data import write_data
 
 
@@ -61,3 +64,34 @@ def test_a_result_that_cannot_be_written_is_written_later(settings, tmp_path, mo
     # the searches belong to the first seed
     left = {path.parent.name.partition('-')[0] for path in tmp_path.glob('jobs/*/*.pth')}
     assert left == ({'search'} if seed else set())
+
+
+@pytest.mark.parametrize('terms', ['', 'crosscl+'])
+@pytest.mark.parametrize('source', ['file', 'config', 'backbone'])
+def test_the_heads_start_from_the_checkpoint_of_a_detector(settings, tmp_path, terms, source):
+    weights = write_detector(tmp_path / 'coco.pth')
+    if source == 'backbone':
+        state = torch.load(weights, weights_only=True)['state_dict']
+        parts = {n: value for n, value in state.items() if n.startswith(('backbone.', 'neck.'))}
+        torch.save(dict(state_dict=parts), weights)
+    arm = f'{terms}weights'
+    detector = read_config(settings['detector'])
+    if source == 'config':
+        detector.load_from = str(weights)
+        detector.dump(tmp_path / 'mine.py')
+        settings = {**settings, 'detector': str(tmp_path / 'mine.py')}
+    else:
+        arm += f'={weights}'
+    study, files = create_study(**{**settings, 'arms': ['random', arm]})
+    write_study(study, files, tmp_path)
+    name = study.plan.arms[1].name
+    pretrained = weights
+    if terms:
+        pretrained = job_folder(tmp_path, Job(PRETRAIN, name, 0)) / 'x_pretrained.pth'
+        pretrained.parent.mkdir(parents=True)
+        pretrained.touch()
+    cfg = job_config(tmp_path, study, Job(SEARCH, name, 0, study.plan.labels[0], 1e-3))
+    assert cfg.pretrained == str(pretrained)
+    assert cfg.load_from == (None if source == 'backbone' else str(weights))
+    random = job_config(tmp_path, study, Job(SEARCH, 'random', 0, study.plan.labels[0], 1e-3))
+    assert random.load_from is None and 'pretrained' not in random

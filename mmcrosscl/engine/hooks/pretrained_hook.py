@@ -34,7 +34,9 @@ class PretrainedHook(Hook):
     adapted, and the log says so.
 
     The checkpoint is loaded before training, or before testing if the config has no training. It is
-    not loaded if the run resumes or starts from ``load_from``.
+    not loaded if the run resumes. If the config also sets ``load_from``, such as a detector trained
+    on COCO, that checkpoint is loaded first, and the other parts keep its weights, such as the
+    heads.
 
     A backbone that the config initializes from another checkpoint, by ``init_cfg`` of type
     'Pretrained', is initialized at random instead, so that nothing is downloaded to be replaced.
@@ -49,14 +51,13 @@ class PretrainedHook(Hook):
         self._loaded = False
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Note that the run resumes or starts from ``load_from``."""
+        """Note that the runner has loaded a checkpoint: it resumes or starts from ``load_from``."""
         self._loaded = True
 
     def before_run(self, runner: Runner) -> None:
         """Replace a 'Pretrained' ``init_cfg`` of the backbone by a random initialization."""
-        if runner.cfg.get('load_from') is not None and not runner.cfg.get('resume'):
-            return
-        if runner.cfg.get('new_run_load_from') is not None:
+        resumes = runner.cfg.get('resume') and runner.cfg.get('new_run_load_from') is None
+        if runner.cfg.get('pretrained') is None and _load_from(runner) and not resumes:
             return
         for model in _models(runner):
             # a model without a backbone is an error in before_train
@@ -76,24 +77,20 @@ class PretrainedHook(Hook):
             )
 
     def before_train(self, runner: Runner) -> None:
-        """Load the checkpoint, unless the runner has loaded another one.
+        """Load the checkpoint, unless the run resumes.
 
         Raises:
             InputError: If ``pretrained`` is not set, or its checkpoint cannot be read or does not
                 fit the model.
         """
-        if self._loaded:
-            if runner.iter > 0:
-                runner.logger.info('pretrained: not loaded, because the run resumes')
-            elif (
-                runner.cfg.get('train_cfg') is not None and runner.cfg.get('pretrained') is not None
-            ):
-                runner.logger.warning(
-                    'pretrained: not loaded, because the config also sets load_from; set only one '
-                    'of them'
-                )
-            return
         path = runner.cfg.get('pretrained', MISSING)
+        if self._loaded and runner.iter > 0:
+            runner.logger.info('pretrained: not loaded, because the run resumes')
+            return
+        # a test without training is of the weights in load_from
+        trains = runner.cfg.get('train_cfg') is not None
+        if self._loaded and (path in (MISSING, None) or not trains):
+            return
         if path is MISSING:
             raise InputError(
                 'the config has no setting `pretrained`; set it to a checkpoint, or to None for '
@@ -108,7 +105,7 @@ class PretrainedHook(Hook):
         for model in models:
             model.load_state_dict(conversion.state_dict, strict=False)
         self._report(runner, path, conversion)
-        if runner.cfg.get('train_cfg') is not None:
+        if trains:
             self._check_training(runner)
 
     def before_test(self, runner: Runner) -> None:
@@ -120,17 +117,19 @@ class PretrainedHook(Hook):
     def _report(self, runner: Runner, path: str, conversion: Conversion) -> None:
         loaded = conversion.state_dict
         names = [name for name, _ in _models(runner)[0].named_parameters()]
-        random = [name for name in names if name not in loaded]
-        parts = dict.fromkeys(name.partition('.')[0] for name in random)
+        kept = [name for name in names if name not in loaded]
+        parts = dict.fromkeys(name.partition('.')[0] for name in kept)
         # a module can have loaded weights too, such as those of some pyramid levels
         begun = {name.partition('.')[0] for name in names if name in loaded}
         described = [f'part of {part}' if part in begun else part for part in parts]
+        # MMEngine has logged the weights of load_from that do not fit, and are random
+        others = f'weights of {_load_from(runner)}' if self._loaded else 'random weights'
         runner.logger.info(
-            f'pretrained: {path}, {conversion.kind}; {len(loaded)} tensors are loaded, and random '
-            f'weights remain in {", ".join(described) or "no module"}'
+            f'pretrained: {path}, {conversion.kind}; {len(loaded)} tensors are loaded, and '
+            f'{others} remain in {", ".join(described) or "no module"}'
         )
         runner.logger.info(
-            f'{conversion.table()}\nrandom weights: {", ".join(random) or "none"}',
+            f'{conversion.table()}\n{others}: {", ".join(kept) or "none"}',
             extra=dict(file_only=True),
         )
         for note in conversion.notes:
@@ -154,6 +153,11 @@ class PretrainedHook(Hook):
                 'statistics stays fixed. To train every layer, as in the published recipe, set '
                 'model.backbone.frozen_stages=-1 and model.backbone.norm_eval=False.'
             )
+
+
+def _load_from(runner: Runner) -> str | None:
+    """Return the checkpoint in ``load_from``, also of a run with ``--resume`` that begins."""
+    return runner.cfg.get('new_run_load_from') or runner.cfg.get('load_from')
 
 
 def _accepts_list(backbone: nn.Module) -> bool:

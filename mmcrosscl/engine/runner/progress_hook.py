@@ -177,10 +177,9 @@ def describe_start(runner: Runner) -> str:
     """Return the source of the weights."""
     if runner.iter:
         return f'resumes after iteration {runner.iter:,}'
-    names = ('load_from', 'new_run_load_from', 'pretrained')
-    source = next(filter(None, map(runner.cfg.get, names)), None)
-    if source:
-        return f'weights of {source}'
+    names = ('pretrained', 'load_from', 'new_run_load_from')
+    if sources := list(filter(None, map(runner.cfg.get, names))):
+        return f'weights of {" and ".join(sources)}'
     model = runner.cfg.get('model')
     # a model that was not built from the config may have any weights
     certain = model is not None and not loads_weights(model)

@@ -118,12 +118,31 @@ def test_a_resumed_run_and_load_from_are_left_as_they_are(run, pretrained, tmp_p
     other = first(run(pretrained=None))
     resumed = run(pretrained=str(pretrained), resume=True, train_cfg=dict(max_epochs=2))
     assert resumed.epoch == 2 and torch.equal(first(resumed), other)
-    warning = 'not loaded, because the config also sets load_from'
-    assert warning not in logs(tmp_path)
-    run(pretrained=None, load_from=str(tmp_path / 'epoch_1.pth'))
-    assert warning not in logs(tmp_path)
-    loaded = run(pretrained=str(pretrained), load_from=str(tmp_path / 'epoch_1.pth'))
-    assert torch.equal(first(loaded), other) and warning in logs(tmp_path)
+    loaded = run(pretrained=None, load_from=str(tmp_path / 'epoch_1.pth'))
+    assert torch.equal(first(loaded), other)
+
+
+@pytest.mark.parametrize('resume', [False, True])
+def test_the_heads_keep_the_weights_of_load_from(run, pretrained, tmp_path, resume):
+    """The detector may be one of COCO, and the backbone is pre-trained on the user's images."""
+    detector = tmp_path / 'coco.pth'
+    torch.save({'state_dict': run(pretrained=None).model.state_dict()}, detector)
+    for path in tmp_path.glob('epoch_*.pth'):
+        path.unlink()
+    # as load_config sets them for --resume
+    start = dict(resume=True, new_run_load_from=str(detector)) if resume else {}
+    runner = run(
+        pretrained=str(pretrained),
+        custom_hooks=[dict(type='EMAHook')],
+        **(start or dict(load_from=str(detector))),
+    )
+    (ema,) = [hook for hook in runner.hooks if type(hook).__name__ == 'EMAHook']
+    before = torch.load(detector, weights_only=True)['state_dict']
+    for state in (runner.model.state_dict(), ema.ema_model.module.state_dict()):
+        assert torch.equal(state[FIRST], first(pretrained))
+        name = 'bbox_head.cls_convs.0.conv.weight'
+        assert torch.equal(state[name], before[name])
+    assert f'and weights of {detector} remain in' in logs(tmp_path)
 
 
 def test_nothing_to_resume_from_is_no_random_start(run, pretrained):
@@ -156,9 +175,10 @@ def test_another_initialization_of_the_backbone_is_not_loaded(run, pretrained, m
     runner = run(pretrained=None, backbone=dict(init_cfg=dict(_delete_=True, **init_cfg)))
     # Kaiming initialization: variance 2 / (channels · kernel area), here of the outputs
     assert first(runner).std() == pytest.approx((2 / (64 * 49)) ** 0.5, rel=0.05)
+    # MMEngine loads both checkpoints
     with pytest.raises(pytest.fail.Exception):
         run(
-            pretrained=str(pretrained),
+            pretrained=None,
             backbone=dict(init_cfg=dict(_delete_=True, **init_cfg)),
             load_from=str(pretrained),
         )
