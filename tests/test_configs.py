@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from mmengine import registry as registries
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, Registry, init_default_scope
 
 from mmcrosscl.datasets.demo import write_demo_photos
 from mmcrosscl.engine import build_runner
 from tests.training import merge_tiny, tiny_config
 
 ENTRIES = sorted(Path('configs/crosscl').glob('*.py'))
+ALL = sorted(Path('configs').glob('[!_]*/*.py'))
+ROOTS = [item for item in vars(registries).values() if isinstance(item, Registry)]
 PURE = Path('mmcrosscl/configs/crosscl')
 
 
@@ -177,6 +180,38 @@ def test_both_styles_have_the_same_settings(path):
     text, pure = read_both(path)
     assert text.to_dict() == pure.to_dict()
     assert text.pretty_text == pure.pretty_text
+
+
+def found(settings, scope):
+    """Return the components of all registries that the ``type`` of a config can name in a scope."""
+    components = []
+    for root in ROOTS:
+        with root.switch_scope_and_registry(settings.get('_scope_', scope)) as registry:
+            components.append(registry.get(settings['type']))
+    return components
+
+
+def differing(settings, inherited, scope):
+    """Return the types that name other components in an inherited config."""
+    if isinstance(settings, list | tuple):
+        pairs = zip(settings, inherited, strict=True)
+        return [name for pair in pairs for name in differing(*pair, scope)]
+    if not isinstance(settings, dict):
+        return []
+    names = [name for key in settings for name in differing(settings[key], inherited[key], scope)]
+    if isinstance(settings.get('type'), str) and found(settings, scope) != found(inherited, scope):
+        names.append(settings['type'])
+    return names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', ALL, ids=lambda path: path.stem)
+def test_a_project_that_inherits_from_the_package_has_the_same_components(path, tmp_path):
+    """MMEngine looks up the types of an inherited config in the scope of its package."""
+    mine = tmp_path / 'mine.py'
+    mine.write_text(f"_base_ = 'mmcrosscl::{path.relative_to('configs')}'\n")
+    cfg, inherited = Config.fromfile(path), Config.fromfile(mine)
+    assert differing(cfg._cfg_dict, inherited._cfg_dict, cfg.default_scope) == []
 
 
 def plain(component):

@@ -26,24 +26,24 @@ model = dict(
 )
 
 dataset = dict(
-    type='CocoDataset',
+    type='mmdet.CocoDataset',
     data_root='data/demo_objects/',
     metainfo=dict(classes=('brick', 'cat', 'coffee', 'coins', 'grass', 'gravel')),
 )
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='Resize', scale=(160, 160)),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs'),
+    dict(type='mmdet.LoadAnnotations', with_bbox=True),
+    dict(type='mmdet.Resize', scale=(160, 160)),
+    dict(type='mmdet.RandomFlip', prob=0.5),
+    dict(type='mmdet.PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(160, 160)),
+    dict(type='mmdet.Resize', scale=(160, 160)),
     # after Resize, so that the labeled boxes keep the coordinates of the image file
-    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='mmdet.LoadAnnotations', with_bbox=True),
     dict(
-        type='PackDetInputs',
+        type='mmdet.PackDetInputs',
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
     ),
 ]
@@ -74,7 +74,7 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='CocoMetric', ann_file='data/demo_objects/annotations/val.json')
+val_evaluator = dict(type='mmdet.CocoMetric', ann_file='data/demo_objects/annotations/val.json')
 test_evaluator = val_evaluator
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=150, val_interval=150)
