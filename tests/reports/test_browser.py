@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,14 @@ class Page:
         return [entry['message'] for entry in self.browser.get_log('browser')]
 
 
+def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
+    """Return whether a condition becomes true."""
+    end = time.monotonic() + seconds
+    while not (true := condition()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return true
+
+
 @pytest.fixture(scope='module')
 def browser(tmp_path_factory):
     options = webdriver.ChromeOptions()
@@ -158,11 +167,9 @@ def test_a_request_would_be_blocked_and_noticed(page):
     """The policy forbids requests, and the log would show them."""
     address = 'http://127.0.0.1:9/x.png'
     page.run(f"document.body.append(Object.assign(new Image(), {{src: '{address}'}}))")
-    time.sleep(0.5)
-    assert any('Content Security Policy' in message for message in page.errors())
+    assert eventually(lambda: any('Content Security Policy' in text for text in page.errors()))
     page.browser.get(f'data:text/html,<img src="{address}">')
-    time.sleep(0.5)
-    assert address in page.requests()
+    assert eventually(lambda: address in page.requests())
 
 
 def test_a_checkbox_hides_its_curve(page):
@@ -318,7 +325,7 @@ def test_an_injected_script_would_be_blocked(browser, display, path, tmp_path):
     changed.write_text(path.read_text().replace('</h1>', f'</h1>{script}'))
     page = Page(browser, changed)
     assert page.run('document.title') == 'run – mmcrosscl report'
-    assert any('Content Security Policy' in message for message in page.errors())
+    assert eventually(lambda: any('Content Security Policy' in text for text in page.errors()))
 
 
 @pytest.mark.soak
