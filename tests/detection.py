@@ -100,7 +100,7 @@ def _shrink(node: object, root: Path) -> object:
     """Return the settings with small image sizes and with data paths below ``root``."""
     if isinstance(node, dict):
         node = {name: _shrink(value, root) for name, value in node.items()}
-        if node.get('type') in ('Resize', 'RandomResize', 'RandomChoiceResize'):
+        if node.get('type') in ('mmdet.Resize', 'Resize', 'RandomResize', 'RandomChoiceResize'):
             if 'scales' in node:
                 node['scales'] = [SIZE]
             else:

@@ -182,25 +182,28 @@ def test_both_styles_have_the_same_settings(path):
     assert text.pretty_text == pure.pretty_text
 
 
-def found(settings, scope):
-    """Return the components of all registries that the ``type`` of a config can name in a scope."""
+def found(kind, scope):
+    """Return the components of all registries that a ``type`` can name in a scope."""
     components = []
     for root in ROOTS:
-        with root.switch_scope_and_registry(settings.get('_scope_', scope)) as registry:
-            components.append(registry.get(settings['type']))
+        with root.switch_scope_and_registry(scope) as registry:
+            components.append(registry.get(kind))
     return components
 
 
-def differing(settings, inherited, scope):
+def differing(settings, inherited, scope, inherited_scope):
     """Return the types that name other components in an inherited config."""
     if isinstance(settings, list | tuple):
         pairs = zip(settings, inherited, strict=True)
-        return [name for pair in pairs for name in differing(*pair, scope)]
+        return [name for pair in pairs for name in differing(*pair, scope, inherited_scope)]
     if not isinstance(settings, dict):
         return []
-    names = [name for key in settings for name in differing(settings[key], inherited[key], scope)]
-    if isinstance(settings.get('type'), str) and found(settings, scope) != found(inherited, scope):
-        names.append(settings['type'])
+    scopes = settings.get('_scope_', scope), inherited.get('_scope_', inherited_scope)
+    pairs = ((settings[key], inherited[key]) for key in settings)
+    names = [name for pair in pairs for name in differing(*pair, *scopes)]
+    kind = settings.get('type')
+    if isinstance(kind, str) and found(kind, scopes[0]) != found(inherited.type, scopes[1]):
+        names.append(kind)
     return names
 
 
@@ -211,7 +214,8 @@ def test_a_project_that_inherits_from_the_package_has_the_same_components(path, 
     mine = tmp_path / 'mine.py'
     mine.write_text(f"_base_ = 'mmcrosscl::{path.relative_to('configs')}'\n")
     cfg, inherited = Config.fromfile(path), Config.fromfile(mine)
-    assert differing(cfg._cfg_dict, inherited._cfg_dict, cfg.default_scope) == []
+    scopes = [cfg.default_scope] * 2
+    assert differing(cfg._cfg_dict, inherited._cfg_dict, *scopes) == []
 
 
 def plain(component):

@@ -8,7 +8,7 @@ from .literals import UNKNOWN, read_literals, stored_config
 from .normalization import InputFormat, preprocessor_input_format
 from .preprocessing import model_input_format
 from .reading import last_checkpoint, read_checkpoint, verify_checksums
-from .transfer import convert_for_model
+from .transfer import convert_for_model, fitting_names
 from .writing import atomic_write, write_checkpoint
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     'convert',
     'convert_file',
     'convert_for_model',
+    'fitting_names',
     'identify',
     'last_checkpoint',
     'missing_weight_packages',

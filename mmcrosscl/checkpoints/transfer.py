@@ -110,6 +110,21 @@ def convert_for_model(checkpoint: Mapping, model: nn.Module) -> Conversion:
     )
 
 
+def fitting_names(checkpoint: Mapping, model: nn.Module) -> set[str]:
+    """Return the names of the weights of a model that MMEngine loads from a checkpoint.
+
+    MMEngine loads each tensor whose name and shape are those of a tensor of the model.
+
+    Args:
+        checkpoint (Mapping): Contents of a file.
+        model (nn.Module): The model. It is not modified.
+    """
+    state = checkpoint.get('state_dict', checkpoint)
+    given = {re.sub(r'^module\.', '', str(name)): value for name, value in state.items()}
+    shapes = {name: getattr(value, 'shape', None) for name, value in given.items()}
+    return {name for name, value in model.state_dict().items() if shapes.get(name) == value.shape}
+
+
 def _fits(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
     """Return whether one neck has all weights of the other, with equal shapes."""
     common = given.keys() & own.keys()

@@ -10,12 +10,12 @@ from mmengine.hub import get_config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmcrosscl.detectors import initial_checkpoints
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import HOOKS, component_class
 
 from .hooks import PretrainedHook
 from .options import merge_options
+from .runner.initial_weights import pretrained_setting
 
 
 def load_config(
@@ -86,10 +86,7 @@ def load_config(
 
 def _add_pretrained_hook(cfg: Config) -> None:
     """Add PretrainedHook to a config that sets ``pretrained``, unless the config has the hook."""
-    if cfg.get('pretrained') is None:
-        return
-    # many configs of MMDetection have a variable with this name for the init_cfg of the backbone
-    if cfg.pretrained in initial_checkpoints(cfg.get('model')):
+    if pretrained_setting(cfg) is None:
         return
     hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
     kinds = [component_class(HOOKS, hook.get('type')) for hook in hooks if isinstance(hook, dict)]

@@ -11,7 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from mmcrosscl.checkpoints import convert_for_model, read_checkpoint
+from mmcrosscl.checkpoints import convert_for_model, fitting_names, read_checkpoint
 from mmcrosscl.detectors import (
     drop_weights,
     find_detector,
@@ -55,7 +55,7 @@ def check_weights(arms: Sequence[Arm], cfg: Config, detector: str) -> None:
                 f'{detector} has neither load_from nor an init_cfg of the backbone with a '
                 f'checkpoint; set one of them, or pass {arm.text}=FILE'
             )
-    paths = _weight_files(arms, cfg, detector)
+    paths = weight_files(arms, cfg, detector)
     if not paths:
         return
     model = _build(inner_detector(cfg.model), cfg)
@@ -66,15 +66,25 @@ def check_weights(arms: Sequence[Arm], cfg: Config, detector: str) -> None:
             raise InputError(f'{path} in {setting}: {error}') from error
 
 
-def initial_weights(arm: Arm, cfg: Config, detector: str) -> str | None:
-    """Return the checkpoint file that an arm, or its pre-training, starts from, or None.
+def weight_files(arms: Sequence[Arm], cfg: Config, detector: str) -> dict[str, str]:
+    """Return the checkpoint files of the arms, and the name of the setting of each.
+
+    The checkpoint in ``load_from`` of the detector's config is the last one, because the heads of
+    all arms with weights can start from it.
 
     Args:
-        arm (Arm): The arm.
+        arms (Sequence[Arm]): The arms.
         cfg (Config): Config of the detector.
         detector (str): Path or name of the config.
+
+    Raises:
+        InputError: If the checkpoint in ``load_from`` does not exist or cannot be downloaded.
     """
-    return next(iter(_weight_files([arm], cfg, detector)), None)
+    starts = [arm.weights for arm in arms if arm.weights is not None]
+    files = {start: '--arms' for start in starts if start != OWN}
+    if starts and (own := load_from_file(cfg, detector)):
+        files.setdefault(str(own), f'load_from of {detector}')
+    return files
 
 
 def holds_other_parts(path: str, cfg: Config) -> bool:
@@ -84,15 +94,8 @@ def holds_other_parts(path: str, cfg: Config) -> bool:
         path (str): The checkpoint.
         cfg (Config): Fine-tuning config of the detector.
     """
-    # as MMEngine does for load_from, which loads only what has the name of a weight of the model
-    checkpoint = read_checkpoint(path)
-    given = checkpoint.get('state_dict', checkpoint)
-    wanted = {
-        name: value.shape
-        for name, value in _build(cfg.model, cfg).state_dict().items()
-        if name.partition('.')[0] not in ('backbone', 'neck')
-    }
-    return any(getattr(given.get(name), 'shape', None) == wanted[name] for name in wanted)
+    names = fitting_names(read_checkpoint(path), _build(cfg.model, cfg))
+    return any(name.partition('.')[0] not in ('backbone', 'neck') for name in names)
 
 
 def job_inputs(arm: Arm, detector: str) -> dict[str, str]:
@@ -107,15 +110,20 @@ def job_inputs(arm: Arm, detector: str) -> dict[str, str]:
     """
     cfg = read_config(detector)
     digests = {detector: _config_digest(cfg)}
+    paths: list[str | None] = []
     if arm.changes is not None:
-        digests[arm.changes] = _config_digest(read_config(arm.changes))
-    for path, setting in _weight_files([arm], cfg, detector).items():
+        changes = read_config(arm.changes)
+        digests[arm.changes] = _config_digest(changes)
+        settings = [changes.get('load_from'), changes.get('pretrained')]
+        paths += [*initial_checkpoints(changes.get('model')), *settings]
+    for path, setting in weight_files([arm], cfg, detector).items():
         # the path of a download differs between machines
         digests[path if setting == '--arms' else setting] = _file_digest(path)
     if arm.weights == OWN:
-        paths = [*initial_checkpoints(cfg.model), cfg.get('pretrained')]
-        digests |= {path: _file_digest(path) for path in paths if path and Path(path).is_file()}
-    return digests
+        paths += initial_checkpoints(cfg.model)
+        if arm.terms is None:
+            paths.append(cfg.get('pretrained'))
+    return digests | {path: _file_digest(path) for path in paths if path and Path(path).is_file()}
 
 
 def check_unchanged(digests: Mapping[str, str], done: Iterable[Path]) -> None:
@@ -144,14 +152,6 @@ def _build(model: ConfigDict, cfg: Config) -> nn.Module:
     drop_weights(settings)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')):
         return MODELS.build(settings)
-
-
-def _weight_files(arms: Sequence[Arm], cfg: Config, detector: str) -> dict[str, str]:
-    """Return the checkpoint files of the arms, and the name of the setting of each."""
-    files = {arm.weights: '--arms' for arm in arms if arm.weights not in (None, OWN)}
-    if any(arm.weights == OWN for arm in arms) and (own := load_from_file(cfg, detector)):
-        files.setdefault(str(own), f'load_from of {detector}')
-    return files
 
 
 def _config_digest(cfg: Config) -> str:

@@ -12,12 +12,13 @@ from mmengine.config import Config
 
 from mmcrosscl.checkpoints import atomic_write, last_checkpoint
 from mmcrosscl.engine import read_config
+from mmcrosscl.engine.runner.initial_weights import pretrained_setting
 from mmcrosscl.errors import InputError
 from mmcrosscl.visualization import read_scalars
 
 from .arms import OWN
 from .fine_tuning import Labels, fine_tuning_config
-from .inputs import holds_other_parts, initial_weights
+from .inputs import holds_other_parts, weight_files
 from .plan import FINAL, PRETRAIN, SEARCH, Job, best_search
 from .study import Study
 
@@ -164,14 +165,14 @@ def job_config(work_dir: Path, study: Study, job: Job) -> Config:
     )
     cfg.optim_wrapper.optimizer.lr = job.rate
     cfg.randomness = dict(seed=job.seed)
-    start = initial_weights(arm, detector, study.detector)
-    if start is not None and holds_other_parts(start, cfg):
-        cfg.load_from = start
+    # as in MMDetection, the heads start from load_from
+    files = weight_files([arm], detector, study.detector)
+    cfg.load_from = next((file for file in files if holds_other_parts(file, cfg)), None)
     if arm.terms is not None:
         folder = job_folder(work_dir.resolve(), Job(PRETRAIN, arm.name, job.seed))
-        (start,) = map(str, folder.glob('*_pretrained.pth'))
-    if start is not None:
-        cfg.pretrained = start
+        (cfg.pretrained,) = map(str, folder.glob('*_pretrained.pth'))
+    elif files and (arm.weights != OWN or pretrained_setting(cfg) is None):
+        cfg.pretrained = next(iter(files))
     return cfg
 
 

@@ -65,6 +65,17 @@ def test_the_weights_of_the_detector_config_count(files, tmp_path):
         assert set(job_inputs(parse_arm('random'), str(files[1]))) == {str(files[1])}
 
 
+def test_the_weights_of_changed_settings_count(files):
+    files[2].write_text(f'load_from = {str(files[3])!r}\n')
+    digests = job_inputs(parse_arm(f'crosscl@{files[2]}'), str(files[1]))
+    assert set(digests) == {str(files[1]), str(files[2]), str(files[3])}
+
+
+def test_a_pre_training_does_not_read_pretrained(files):
+    files[1].write_text(f"_base_ = ['base.py']\npretrained = {str(files[3])!r}\n")
+    assert set(job_inputs(parse_arm('crosscl+weights'), str(files[1]))) == {str(files[1])}
+
+
 def test_comments_of_a_config_may_change(files, tmp_path):
     before = job_inputs(parse_arm('random'), str(files[1]))
     files[1].write_text("# a comment\n_base_ = ['./base.py']\n")

@@ -67,25 +67,29 @@ def test_a_result_that_cannot_be_written_is_written_later(settings, tmp_path, mo
 
 
 @pytest.mark.parametrize('terms', ['', 'crosscl+'])
-@pytest.mark.parametrize('source', ['file', 'config', 'backbone'])
+@pytest.mark.parametrize('source', ['file', 'parallel', 'config', 'backbone', 'backbone, config'])
 def test_the_heads_start_from_the_checkpoint_of_a_detector(settings, tmp_path, terms, source):
     weights = write_detector(tmp_path / 'coco.pth')
-    if source == 'backbone':
-        state = torch.load(weights, weights_only=True)['state_dict']
+    state = torch.load(weights, weights_only=True)['state_dict']
+    if source == 'parallel':
+        torch.save({f'module.{name}': value for name, value in state.items()}, weights)
+    start = weights
+    if source.startswith('backbone'):
         parts = {n: value for n, value in state.items() if n.startswith(('backbone.', 'neck.'))}
-        torch.save(dict(state_dict=parts), weights)
+        start = tmp_path / 'backbone.pth'
+        torch.save(dict(state_dict=parts), start)
     arm = f'{terms}weights'
     detector = read_config(settings['detector'])
-    if source == 'config':
-        detector.load_from = str(weights)
+    if source.endswith('config'):
+        detector.load_from, detector.pretrained = str(weights), None
         detector.dump(tmp_path / 'mine.py')
         settings = {**settings, 'detector': str(tmp_path / 'mine.py')}
-    else:
-        arm += f'={weights}'
+    if source != 'config':
+        arm += f'={start}'
     study, files = create_study(**{**settings, 'arms': ['random', arm]})
     write_study(study, files, tmp_path)
     name = study.plan.arms[1].name
-    pretrained = weights
+    pretrained = start
     if terms:
         pretrained = job_folder(tmp_path, Job(PRETRAIN, name, 0)) / 'x_pretrained.pth'
         pretrained.parent.mkdir(parents=True)
@@ -93,5 +97,11 @@ def test_the_heads_start_from_the_checkpoint_of_a_detector(settings, tmp_path, t
     cfg = job_config(tmp_path, study, Job(SEARCH, name, 0, study.plan.labels[0], 1e-3))
     assert cfg.pretrained == str(pretrained)
     assert cfg.load_from == (None if source == 'backbone' else str(weights))
+    if source == 'config' and not terms:
+        # as in `mmcrosscl train`
+        detector.pretrained = 'own.pth'
+        detector.dump(tmp_path / 'mine.py')
+        cfg = job_config(tmp_path, study, Job(SEARCH, name, 0, study.plan.labels[0], 1e-3))
+        assert (cfg.pretrained, cfg.load_from) == ('own.pth', str(weights))
     random = job_config(tmp_path, study, Job(SEARCH, 'random', 0, study.plan.labels[0], 1e-3))
     assert random.load_from is None and 'pretrained' not in random

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import nn
 
-from mmcrosscl.checkpoints import Conversion, convert_for_model, read_checkpoint
+from mmcrosscl.checkpoints import Conversion, convert_for_model, fitting_names, read_checkpoint
 from mmcrosscl.detectors import initial_checkpoints
 from mmcrosscl.engine.unwrap import unwrap_model
 from mmcrosscl.errors import InputError
@@ -36,7 +36,7 @@ class PretrainedHook(Hook):
     The checkpoint is loaded before training, or before testing if the config has no training. It is
     not loaded if the run resumes. If the config also sets ``load_from``, such as a detector trained
     on COCO, that checkpoint is loaded first, and the other parts keep its weights, such as the
-    heads.
+    heads. A pre-training, which has a key encoder too, then starts from ``load_from`` alone.
 
     A backbone that the config initializes from another checkpoint, by ``init_cfg`` of type
     'Pretrained', is initialized at random instead, so that nothing is downloaded to be replaced.
@@ -49,10 +49,15 @@ class PretrainedHook(Hook):
 
     def __init__(self) -> None:
         self._loaded = False
+        # names of the weights that load_from has
+        self._given: set[str] = set()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note that the runner has loaded a checkpoint: it resumes or starts from ``load_from``."""
         self._loaded = True
+        names = fitting_names(checkpoint, unwrap_model(runner.model))
+        # a semi-supervised detector has the other names in its student
+        self._given = {name.removeprefix('student.') for name in names}
 
     def before_run(self, runner: Runner) -> None:
         """Replace a 'Pretrained' ``init_cfg`` of the backbone by a random initialization."""
@@ -91,6 +96,12 @@ class PretrainedHook(Hook):
         trains = runner.cfg.get('train_cfg') is not None
         if self._loaded and (path in (MISSING, None) or not trains):
             return
+        if self._loaded and hasattr(unwrap_model(runner.model), 'key_encoder'):
+            runner.logger.warning(
+                'pretrained: not loaded, because a pre-training with load_from starts from that '
+                'checkpoint alone; set pretrained=None'
+            )
+            return
         if path is MISSING:
             raise InputError(
                 'the config has no setting `pretrained`; set it to a checkpoint, or to None for '
@@ -117,19 +128,21 @@ class PretrainedHook(Hook):
     def _report(self, runner: Runner, path: str, conversion: Conversion) -> None:
         loaded = conversion.state_dict
         names = [name for name, _ in _models(runner)[0].named_parameters()]
-        kept = [name for name in names if name not in loaded]
-        parts = dict.fromkeys(name.partition('.')[0] for name in kept)
-        # a module can have loaded weights too, such as those of some pyramid levels
-        begun = {name.partition('.')[0] for name in names if name in loaded}
-        described = [f'part of {part}' if part in begun else part for part in parts]
-        # MMEngine has logged the weights of load_from that do not fit, and are random
-        others = f'weights of {_load_from(runner)}' if self._loaded else 'random weights'
+        kept = [name for name in names if name not in loaded and name in self._given]
+        random = [name for name in names if name not in loaded and name not in self._given]
+        if self._loaded:
+            runner.logger.info(
+                f'pretrained: the weights of {_load_from(runner)} remain in {_parts(kept, names)}'
+            )
         runner.logger.info(
-            f'pretrained: {path}, {conversion.kind}; {len(loaded)} tensors are loaded, and '
-            f'{others} remain in {", ".join(described) or "no module"}'
+            f'pretrained: {path}, {conversion.kind}; {len(loaded)} tensors are loaded, and random '
+            f'weights remain in {_parts(random, names)}'
         )
+        lines = [conversion.table(), f'random weights: {", ".join(random) or "none"}']
+        if self._loaded:
+            lines.append(f'weights of load_from: {", ".join(kept) or "none"}')
         runner.logger.info(
-            f'{conversion.table()}\n{others}: {", ".join(kept) or "none"}',
+            '\n'.join(lines),
             extra=dict(file_only=True),
         )
         for note in conversion.notes:
@@ -153,6 +166,14 @@ class PretrainedHook(Hook):
                 'statistics stays fixed. To train every layer, as in the published recipe, set '
                 'model.backbone.frozen_stages=-1 and model.backbone.norm_eval=False.'
             )
+
+
+def _parts(some: list[str], names: list[str]) -> str:
+    """Return the modules that some parameters belong to, and say which have others too."""
+    others = {name.partition('.')[0] for name in names if name not in some}
+    parts = dict.fromkeys(name.partition('.')[0] for name in some)
+    described = [f'part of {part}' if part in others else part for part in parts]
+    return ', '.join(described) or 'no module'
 
 
 def _load_from(runner: Runner) -> str | None:

@@ -16,6 +16,7 @@ from mmcrosscl.engine.unwrap import unwrap_model
 from mmcrosscl.progress import ProgressBar, write_line
 from mmcrosscl.registry import HOOKS
 
+from .initial_weights import initial_sources
 from .training_log_hook import (
     data_wait,
     images_per_iteration,
@@ -177,8 +178,7 @@ def describe_start(runner: Runner) -> str:
     """Return the source of the weights."""
     if runner.iter:
         return f'resumes after iteration {runner.iter:,}'
-    names = ('pretrained', 'load_from', 'new_run_load_from')
-    if sources := list(filter(None, map(runner.cfg.get, names))):
+    if sources := initial_sources(runner.cfg):
         return f'weights of {" and ".join(sources)}'
     model = runner.cfg.get('model')
     # a model that was not built from the config may have any weights

@@ -32,7 +32,12 @@ from .data_loading import ADVICE, keep_alive_on_signals, restore_death_reports
 from .defaults import DEFAULT_HOOKS
 from .deferred_message_hub import DeferredMessageHub
 from .file_errors import missing_file, unusable_file
-from .initial_weights import check_initial_weights, checkpoints_of, not_downloaded
+from .initial_weights import (
+    check_initial_weights,
+    checkpoints_of,
+    initial_sources,
+    not_downloaded,
+)
 from .loops import resumable
 from .machines import copy_to_machines, refuse_checkpoints_elsewhere
 from .process_groups import check_launcher, join_gloo, prepare_network
@@ -315,6 +320,9 @@ class ResumableRunner(Runner):
             return
         self._loaded = True
         start = self.cfg.get('new_run_load_from')
+        if self._resume_from is not None:
+            # EMAHook restores its state only in a run that resumes
+            self._resume = bool(self._resume_from)
         if self._resume_from:
             self.resume(self._resume_from)
         elif self._resume_from is not None and start is not None:
@@ -358,9 +366,9 @@ class ResumableRunner(Runner):
             return None
         found = newest_intact(checkpoints, self.logger)
         if found is None:
-            start = self.cfg.get('new_run_load_from')
+            sources = ' and '.join(initial_sources(self.cfg))
             self.logger.warning(
                 f'{self.work_dir} contains no checkpoint to resume from. Training starts from '
-                f'{"scratch" if start is None else f"load_from ({start})"}.'
+                f'{f"the weights of {sources}" if sources else "scratch"}.'
             )
         return str(found or '')

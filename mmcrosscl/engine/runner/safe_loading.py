@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from mmengine import fileio
 from mmengine.runner import CheckpointLoader
+from torch import Tensor
 
 from mmcrosscl.checkpoints import read_checkpoint
 from mmcrosscl.compat.safe_load import (
@@ -37,7 +38,9 @@ def checkpoint_loading(trust: bool) -> Iterator[None]:
         if not trust and isinstance(checkpoint.get('meta'), dict):
             # To resume, MMEngine would run this text as Python code.
             checkpoint['meta'].pop('config', None)
-        return checkpoint
+        # EMAHook expects the key
+        bare = all(isinstance(value, Tensor) for value in checkpoint.values())
+        return dict(state_dict=checkpoint) if bare else checkpoint
 
     # MMEngine has no public function that returns the loaders, which are restored after the block.
     loaders = dict(CheckpointLoader._schemes)

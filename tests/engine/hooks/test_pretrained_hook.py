@@ -123,10 +123,17 @@ def test_a_resumed_run_and_load_from_are_left_as_they_are(run, pretrained, tmp_p
 
 
 @pytest.mark.parametrize('resume', [False, True])
-def test_the_heads_keep_the_weights_of_load_from(run, pretrained, tmp_path, resume):
+@pytest.mark.parametrize('kind', ['averaged', 'other classes', 'bare'])
+def test_the_heads_keep_the_weights_of_load_from(run, pretrained, tmp_path, resume, kind):
     """The detector may be one of COCO, and the backbone is pre-trained on the user's images."""
     detector = tmp_path / 'coco.pth'
-    torch.save({'state_dict': run(pretrained=None).model.state_dict()}, detector)
+    state = run(pretrained=None).model.state_dict()
+    if kind == 'other classes':
+        state['bbox_head.retina_cls.weight'] = torch.zeros(3, 256, 3, 3)
+    average = {f'module.{name}': value for name, value in state.items()}
+    average['steps'] = torch.tensor(1000)
+    whole = dict(state_dict=state, ema_state_dict=average)
+    torch.save(state if kind == 'bare' else whole, detector)
     for path in tmp_path.glob('epoch_*.pth'):
         path.unlink()
     # as load_config sets them for --resume
@@ -137,12 +144,36 @@ def test_the_heads_keep_the_weights_of_load_from(run, pretrained, tmp_path, resu
         **(start or dict(load_from=str(detector))),
     )
     (ema,) = [hook for hook in runner.hooks if type(hook).__name__ == 'EMAHook']
-    before = torch.load(detector, weights_only=True)['state_dict']
-    for state in (runner.model.state_dict(), ema.ema_model.module.state_dict()):
-        assert torch.equal(state[FIRST], first(pretrained))
+    for weights in (runner.model.state_dict(), ema.ema_model.module.state_dict()):
+        assert torch.equal(weights[FIRST], first(pretrained))
         name = 'bbox_head.cls_convs.0.conv.weight'
-        assert torch.equal(state[name], before[name])
-    assert f'and weights of {detector} remain in' in logs(tmp_path)
+        assert torch.equal(weights[name], state[name])
+    log = logs(tmp_path)
+    part = 'part of bbox_head'
+    heads, random = (part, part) if kind == 'other classes' else ('bbox_head', 'no module')
+    assert f'the weights of {detector} remain in part of neck, {heads}\n' in log
+    assert f'tensors are loaded, and random weights remain in {random}\n' in log
+
+
+def test_a_pre_training_starts_from_load_from_alone(pretrained):
+    """The queue and the key encoder would be those of other weights."""
+    model = crosscl()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    messages = []
+    runner = SimpleNamespace(
+        model=model,
+        logger=SimpleNamespace(warning=messages.append),
+        iter=0,
+        cfg=dict(pretrained=str(pretrained), load_from='a.pth', train_cfg={}),
+    )
+    hook = PretrainedHook()
+    hook.after_load_checkpoint(runner, dict(state_dict=before))
+    hook.before_train(runner)
+    assert messages == [
+        'pretrained: not loaded, because a pre-training with load_from starts from that '
+        'checkpoint alone; set pretrained=None'
+    ]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_nothing_to_resume_from_is_no_random_start(run, pretrained):

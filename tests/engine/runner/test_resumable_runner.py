@@ -164,6 +164,16 @@ def test_a_restarted_job_resumes(attempt):
     assert attempt(1, length=2) == (1, 3)
 
 
+def test_a_restarted_job_resumes_the_average_of_its_weights(attempt, tmp_path):
+    average = dict(custom_hooks=[dict(type='EMAHook')])
+    attempt(0, length=1, **average)
+    before = read_checkpoint(tmp_path / 'work/epoch_1.pth')
+    attempt(1, length=2, **average)
+    after = read_checkpoint(tmp_path / 'work/epoch_2.pth')
+    steps = [int(x['ema_state_dict']['steps']) for x in (before, after)]
+    assert steps == [3, 6]
+
+
 @pytest.mark.slow
 def test_a_restarted_job_resumes_from_its_own_checkpoint_instead_of_load_from(attempt, tmp_path):
     begin = tmp_path / 'begin.pth'
@@ -197,7 +207,7 @@ def test_a_run_without_a_checkpoint_to_resume_from_starts_from_load_from(tmp_pat
     cfg.dump(config)
     runner = build_runner(load_config(config, resume=True))
     runner.train()
-    assert f'Training starts from load_from ({begin})' in runs.log_of(tmp_path / 'second')
+    assert f'Training starts from the weights of {begin}.' in runs.log_of(tmp_path / 'second')
     name = 'backbone.conv1.weight'
     state = read_checkpoint(begin)['state_dict']
     assert torch.equal(runner.model.state_dict()[name], state[name])

@@ -134,6 +134,9 @@ def test_a_source_of_weights_is_named(tmp_path, capsys):
     cfg.pretrained = 'a.pth'
     build_runner(cfg).train()
     assert f'  start      weights of a.pth and {cfg.load_from}\n' in capsys.readouterr().out
+    cfg.pretrained = cfg.load_from
+    build_runner(cfg).train()
+    assert f'  start      weights of {cfg.load_from}\n' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
