@@ -7,6 +7,7 @@ such as the position of the sampler.
 from collections.abc import Iterator
 
 from mmengine.dataset import InfiniteSampler
+from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import loops
 from torch.utils.data import DataLoader
 
@@ -26,6 +27,12 @@ class EndlessBatches:
 
     def __iter__(self) -> Iterator:
         return loops._InfiniteDataloaderIterator(self.loader)
+
+
+def is_endless(sampler: object) -> bool:
+    """Return whether a sampler of MMEngine or MMDetection never ends."""
+    kinds = [InfiniteSampler, DATA_SAMPLERS.get('mmdet.MultiSourceSampler')]
+    return isinstance(sampler, tuple(kinds))
 
 
 def skip_images(sampler: object, images: int) -> bool:

@@ -1,6 +1,18 @@
-"""The data samples of a batch."""
+"""The data samples and the size of a batch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch.utils.data import DataLoader
+
+
+def batch_size(loader: DataLoader) -> int:
+    """Return the number of images in a batch of this process.
+
+    Batches of MMDetection's ``MultiDataAspectRatioBatchSampler`` have the size of their dataset.
+    The result is the mean.
+    """
+    size = getattr(loader.batch_sampler, 'batch_size', 1)
+    return round(sum(size) / len(size)) if isinstance(size, Sequence) else size
 
 
 def data_samples(batch: object) -> list:

@@ -1,4 +1,13 @@
-from mmcrosscl.engine.batches import data_samples
+from types import SimpleNamespace
+
+from mmcrosscl.engine.batches import batch_size, data_samples
+
+
+def test_the_size_of_a_batch_of_several_datasets_is_the_mean():
+    for size, expected in ((4, 4), ([2, 6], 4)):
+        loader = SimpleNamespace(batch_sampler=SimpleNamespace(batch_size=size))
+        assert batch_size(loader) == expected
+    assert batch_size(SimpleNamespace(batch_sampler=None)) == 1
 
 
 def test_the_samples_of_every_kind_of_batch():

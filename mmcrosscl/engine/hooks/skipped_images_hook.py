@@ -7,7 +7,7 @@ from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmcrosscl.engine.batches import data_samples
+from mmcrosscl.engine.batches import batch_size, data_samples
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import HOOKS
 
@@ -95,7 +95,7 @@ class SkippedImagesHook(Hook):
         if not self._unreadable:
             return
         images = len(runner.train_dataloader.dataset)
-        batch = runner.train_dataloader.batch_sampler.batch_size * runner.world_size
+        batch = batch_size(runner.train_dataloader) * runner.world_size
         unreadable = len(self._unreadable)
         seen = min((runner.iter - self._start) * batch + unreadable, images)
         if seen >= min(ENOUGH, images) and unreadable > self.limit * seen:

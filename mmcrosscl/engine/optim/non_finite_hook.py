@@ -25,6 +25,7 @@ from mmcrosscl.registry import HOOKS
 from mmcrosscl.structures import ViewPairSample
 
 from .running_statistics import RunningStatistics
+from .updates import updates_now
 
 
 class _Update(NamedTuple):
@@ -64,6 +65,9 @@ class NonFiniteHook(Hook):
         NonFiniteError: During training, at the limit.
     """
 
+    # before hooks that average or replace the statistics, such as EMAHook with any priority in use
+    priority = 'HIGH'
+
     def __init__(self, limit: int = 3) -> None:
         self.limit = limit
         self.total = self.in_a_row = 0
@@ -94,7 +98,7 @@ class NonFiniteHook(Hook):
         outputs: dict | None = None,
     ) -> None:
         # accumulated gradients are checked only in the iteration that updates the weights
-        self._between_updates = runner.optim_wrapper.should_update()
+        self._between_updates = updates_now(runner.optim_wrapper)
         if not self._between_updates:
             return
         skipped, may_stop = self._judge(runner.optim_wrapper, outputs or {})

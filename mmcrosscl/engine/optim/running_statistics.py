@@ -8,17 +8,14 @@ class RunningStatistics:
     """Keeps the running statistics of a model's normalization layers, and restores them.
 
     Args:
-        model (nn.Module): Model with normalization layers of any class. Their tensors must not be
-            replaced later.
+        model (nn.Module): Model with normalization layers of any class.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        groups: dict[tuple, list[Tensor]] = {}
-        for module in model.modules():
-            if isinstance(getattr(module, 'running_mean', None), Tensor):
-                for buffer in module.buffers(recurse=False):
-                    groups.setdefault((buffer.device, buffer.dtype), []).append(buffer)
-        self._groups = list(groups.values())
+        self._layers = [
+            module for module in model.modules()
+            if isinstance(getattr(module, 'running_mean', None), Tensor)
+        ]  # fmt: skip
         self.keep()
 
     @torch.no_grad()
@@ -40,10 +37,18 @@ class RunningStatistics:
         if isinstance(chosen, Tensor):
             pairs = zip(kept, self._flat())
             kept = [torch.where(chosen.to(old.device), old, new) for old, new in pairs]
-        for buffers, flat in zip(self._groups, kept):
+        for buffers, flat in zip(self._groups(), kept):
             parts = flat.split([buffer.numel() for buffer in buffers])
             torch._foreach_copy_(buffers, [x.view_as(y) for x, y in zip(parts, buffers)])
 
+    def _groups(self) -> list[list[Tensor]]:
+        # PreciseBNHook replaces the tensors
+        groups: dict[tuple, list[Tensor]] = {}
+        for layer in self._layers:
+            for buffer in layer.buffers(recurse=False):
+                groups.setdefault((buffer.device, buffer.dtype), []).append(buffer)
+        return list(groups.values())
+
     def _flat(self) -> list[Tensor]:
         # one tensor per device and type, because a kernel per statistic would take milliseconds
-        return [torch.cat([buffer.flatten() for buffer in group]) for group in self._groups]
+        return [torch.cat([buffer.flatten() for buffer in group]) for group in self._groups()]

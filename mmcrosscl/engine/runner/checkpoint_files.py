@@ -124,6 +124,23 @@ class RunMarker:
             for count, name in LAUNCHES.items()
         )
 
+    def end_earlier_run(self) -> None:
+        """Remove the id of an earlier run, unless this is a restart of that run.
+
+        torchrun gives all runs the id 'none', unless it is told otherwise. If the first attempt
+        ends before it writes the file, the next one would resume the earlier run.
+
+        Raises:
+            InputError: If the file cannot be written.
+        """
+        contents = self._read()
+        launch = contents.get('launch', {})
+        same = any(
+            os.environ.get(n) not in (None, '') and launch.get(n) == os.environ[n] for n in launch
+        )
+        if same and not self.restarted():
+            self._write({**contents, 'launch': {}})
+
     def begin(self, checkpoints: Iterable[Path], resumes: bool) -> None:
         """Write the file, which lists the checkpoints that exist before the first attempt.
 

@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing.process import BaseProcess
 from types import FrameType
+from typing import Any
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from mmcrosscl.errors import RunError
 
@@ -142,6 +144,41 @@ def restore_death_reports() -> None:
             return
         except RuntimeError:
             defer_death_reports()
+
+
+def omit_batches(loader: DataLoader, count: int) -> bool:
+    """Let the next iteration of a data loader start after some batches, which are not loaded.
+
+    Args:
+        loader (DataLoader): A data loader that has not started yet. Later iterations are complete.
+        count (int): Number of batches.
+
+    Returns:
+        bool: Whether it is possible: the dataset has indices, and the loader has a batch sampler.
+    """
+    if loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
+        return False
+    # torch does not allow a new batch sampler, and persistent workers keep that of the first epoch
+    vars(loader)['batch_sampler'] = _RestOfBatches(loader.batch_sampler, count)
+    return True
+
+
+class _RestOfBatches:
+    """A batch sampler whose first iteration omits some batches."""
+
+    def __init__(self, batches: Any, count: int) -> None:
+        self._batches, self._count = batches, count
+
+    def __iter__(self) -> Iterator:
+        # torch calls `iter` more than once before it requests the first batch
+        count, self._count = self._count, 0
+        yield from islice(self._batches, count, None)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._batches, name)
 
 
 def end_workers(loader: DataLoader) -> None:

@@ -6,23 +6,23 @@ from typing import Any
 
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 
-from mmcrosscl.compat.endless_batches import SKIPS, EndlessBatches, skip_images
-from mmcrosscl.datasets import SeededSampler
+from mmcrosscl.compat.endless_batches import SKIPS, EndlessBatches, is_endless, skip_images
+from mmcrosscl.datasets import SeededInfiniteSampler, SeededSampler
+from mmcrosscl.engine.batches import batch_size
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import LOOPS, component_class
 
-from .data_loading import BatchIterator, end_workers
+from .data_loading import BatchIterator, end_workers, omit_batches
 
 
 @LOOPS.register_module()
 class ResumableEpochLoop(EpochBasedTrainLoop):
     """An ``EpochBasedTrainLoop`` of MMEngine that can resume within an epoch.
 
-    A resumed loop skips the batches that the epoch has already used. With
-    :class:`~mmcrosscl.datasets.SeededSampler`, these batches are not loaded. With other samplers,
-    they are loaded again and dropped.
+    A resumed loop skips the batches that the epoch has already used. They are not loaded again,
+    except those of an ``IterableDataset``.
 
     Args:
         runner (Runner): The runner.
@@ -72,6 +72,8 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         if done and isinstance(sampler, SeededSampler):
             sampler.start = done * self.dataloader.batch_size * sampler.world_size
             skip = done
+        elif done and omit_batches(self.dataloader, done):
+            skip = done
         batches = BatchIterator(self.dataloader, self.timeout)
         for idx, batch in enumerate(batches, start=skip):
             if idx >= done:
@@ -81,6 +83,12 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 @LOOPS.register_module()
 class ResumableIterLoop(IterBasedTrainLoop):
     """An ``IterBasedTrainLoop`` of MMEngine that detects stalled data loading.
+
+    A resumed loop with an infinite sampler does not load the batches before the resume again.
+
+    Attributes:
+        origin (tuple[int, int]): State when the run was last resumed: the number of iterations, and
+            of images that all processes had used. (0, 0) in a new run.
 
     Args:
         runner (Runner): The runner.
@@ -96,6 +104,7 @@ class ResumableIterLoop(IterBasedTrainLoop):
     dataloader_iterator: Any
 
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, **kwargs) -> None:
+        self.origin = (0, 0)
         dataloader, timeout = _take_timeout(dataloader)
         super().__init__(runner, dataloader, **kwargs)
         self._warn_of_small_dataset()
@@ -114,9 +123,29 @@ class ResumableIterLoop(IterBasedTrainLoop):
             self.dataloader_iterator = None
             end_workers(self.dataloader)
 
+    def images_after(self, iterations: int) -> int:
+        """Return the number of images that all processes have used after some iterations."""
+        before, images = self.origin
+        batch = batch_size(self.dataloader) * self.runner.world_size
+        return images + (iterations - before) * batch
+
+    def skip(self, iterations: int) -> bool:
+        """Omit the batches before a resume without loading them, and return whether it worked."""
+        loader, size = self.dataloader, batch_size(self.dataloader)
+        sampler = getattr(loader.batch_sampler, 'sampler', None)
+        # SeededInfiniteSampler has an origin of its own
+        seeded = isinstance(sampler, SeededInfiniteSampler)
+        images = self.images_after(iterations) // self.runner.world_size
+        images = iterations * size if seeded else images
+        # a batch sampler of another class may change the order of the sampler
+        plain = type(loader.batch_sampler) is BatchSampler
+        if plain and skip_images(sampler, images):
+            return True
+        return is_endless(sampler) and omit_batches(loader, images // size)
+
     def _warn_of_small_dataset(self) -> None:
-        dataset, batches = self.dataloader.dataset, self.dataloader.batch_sampler
-        batch = getattr(batches, 'batch_size', 0) * self.runner.world_size
+        dataset = self.dataloader.dataset
+        batch = batch_size(self.dataloader) * self.runner.world_size
         if isinstance(dataset, Sized) and len(dataset) < batch:
             self.runner.logger.warning(
                 f'The dataset has {len(dataset)} images, but each iteration uses {batch}. Images '
@@ -138,14 +167,14 @@ class _EndlessBatches(BatchIterator):
         self._discarded: int | None = 0 if SKIPS else None
 
     def skip_iter(self, num_iters: int) -> None:
-        self.batches.skip_iter(num_iters)
+        if not self._loop.skip(num_iters):
+            self.batches.skip_iter(num_iters)
 
     def __next__(self) -> object:
         if self._discarded is None:
             # The loop is about to request and discard the batches before a resume.
-            loader, done = self._loop.dataloader, self._loop.iter
-            images = done * getattr(loader.batch_sampler, 'batch_size', 0)
-            self._discarded = done if skip_images(loader.sampler, images) else 0
+            done = self._loop.iter
+            self._discarded = done if done and self._loop.skip(done) else 0
         if self._discarded:
             self._discarded -= 1
             return None

@@ -7,10 +7,11 @@ from types import FrameType
 
 import torch
 from mmengine.dist import barrier, broadcast_object_list, get_world_size, is_main_process
-from mmengine.hooks import CheckpointHook, EMAHook, Hook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, EMAHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import distributed
 
+from mmcrosscl.engine.optim.updates import updates_now
 from mmcrosscl.errors import EXIT_PREEMPTED, PREEMPTING, Preempted
 from mmcrosscl.registry import HOOKS
 
@@ -31,7 +32,8 @@ class PreemptionHook(Hook):
     waiting for the GPU. If gradients are accumulated, the last step is the next one that updates
     the weights. Validation is interrupted after the current batch, and repeated when the run
     resumes, also after a crash. The computation of the metrics after the last batch is not
-    interrupted.
+    interrupted. If the result of a validation changes the training, as with ``ReduceOnPlateauLR``
+    and ``EarlyStoppingHook``, a checkpoint that was saved before it is saved again after it.
 
     When training ends, the hook restores the previous signal handlers, also after an exception.
     Once the checkpoint is saved, a further signal ends the process immediately with status 75.
@@ -51,10 +53,16 @@ class PreemptionHook(Hook):
         self._training = False
         # whether the loaded checkpoint was saved during validation
         self._validating = False
+        # whether the loaded checkpoint was saved after the validation of its iteration
+        self._validated = self._repeating = False
         self._common_batches = 0
+        # how often the batches of a validation were started
+        self._passes = 0
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        self._validating = checkpoint.get('meta', {}).get('validating', False)
+        meta = checkpoint.get('meta', {})
+        self._validating = meta.get('validating', False)
+        self._validated = meta.get('validated', False)
 
     def before_train(self, runner: Runner) -> None:
         if get_world_size() > 1:
@@ -72,16 +80,21 @@ class PreemptionHook(Hook):
     def _repeat_validation(self, runner: Runner) -> None:
         # only the main process may have access to the work dir
         killed = [
-            validates_now(runner.train_loop) and self._marker(runner).validated() != runner.iter
+            validates_now(runner.train_loop)
+            and not self._validated
+            and self._marker(runner).validated() != runner.iter
         ]
         broadcast_object_list(killed)
         if not self._validating and not killed[0]:
             return
         runner.logger.info('The validation that was interrupted is repeated.')
+        self._repeating = True
         runner.val_loop.run()
-        if self._validating:
-            # the loaded checkpoint would repeat the validation again
-            save(runner, progress_of(runner, runner.iter))
+        self._repeating = False
+        if self._validating or _keeps_best(runner):
+            # the loaded checkpoint would repeat the validation again, or has an earlier best score
+            save(runner, {**progress_of(runner, runner.iter), 'validated': True})
+        self._note_validation(runner)
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
@@ -91,7 +104,7 @@ class PreemptionHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
     ) -> None:
-        if self._any_signaled() and runner.optim_wrapper.should_update():
+        if self._any_signaled() and updates_now(runner.optim_wrapper):
             done = runner.iter + 1
             self._preempt(runner, progress_of(runner, done), f'after iteration {done}')
 
@@ -101,10 +114,12 @@ class PreemptionHook(Hook):
         if self._group is not None:
             distributed.all_reduce(batches, distributed.ReduceOp.MIN, group=self._group)
         self._common_batches = int(batches) if self._training else 0
+        self._passes = 0
 
     def before_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
+        self._passes += batch_idx == 0
         if batch_idx < self._common_batches:
             self._start_vote()
 
@@ -113,15 +128,27 @@ class PreemptionHook(Hook):
     ) -> None:
         if batch_idx >= self._common_batches or not self._any_signaled():
             return
+        if not updates_now(runner.optim_wrapper):
+            # accumulated gradients are in no checkpoint
+            return
         for hook in runner.hooks:
-            if isinstance(hook, EMAHook):
-                # the averaged weights are in the model until validation ends
-                hook.after_val_epoch(runner)
+            # The averaged weights are in the model until validation ends. MMPretrain's EMAHook then
+            # starts a second pass with the trained weights. No public method exchanges them.
+            averaged = getattr(hook, 'evaluate_on_ema', True) and self._passes == 1
+            if isinstance(hook, EMAHook) and averaged:
+                hook._swap_ema_parameters()
         progress = progress_of(runner, runner.iter, validating=True)
         self._preempt(runner, progress, f'during validation after iteration {runner.iter}')
 
-    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        if self._training and is_main_process():
+    def after_val(self, runner: Runner) -> None:
+        if self._training and not self._repeating:
+            if _changes_training(runner):
+                _save_again(runner)
+            self._note_validation(runner)
+
+    def _note_validation(self, runner: Runner) -> None:
+        # after the checkpoint is saved, so that a killed run repeats the validation
+        if is_main_process():
             self._marker(runner).note_validation(runner.iter)
 
     def after_train(self, runner: Runner) -> None:
@@ -167,6 +194,29 @@ class PreemptionHook(Hook):
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signaled.set()
+
+
+def _changes_training(runner: Runner) -> bool:
+    """Return whether the training depends on the results of validations."""
+    schedulers = runner.param_schedulers
+    groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers or []]
+    plateau = any(getattr(each, 'need_val_args', False) for group in groups for each in group)
+    return plateau or any(isinstance(hook, EarlyStoppingHook) for hook in runner.hooks)
+
+
+def _keeps_best(runner: Runner) -> bool:
+    hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+    return _changes_training(runner) or any(hook.save_best for hook in hooks)
+
+
+def _save_again(runner: Runner) -> None:
+    """Save the checkpoint that was saved before a validation again, if there is one."""
+    for hook in runner.hooks:
+        if isinstance(hook, SafeCheckpointHook) and hook.last_ckpt is not None:
+            step = runner.epoch if hook.by_epoch else runner.iter
+            if Path(hook.last_ckpt).name == hook.filename_tmpl.format(step):
+                meta = dict(epoch=runner.epoch, iter=runner.iter, validated=True)
+                hook._save_checkpoint_with_step(runner, step, meta)
 
 
 def save(runner: Runner, progress: dict) -> str:

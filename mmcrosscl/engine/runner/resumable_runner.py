@@ -84,6 +84,7 @@ class ResumableRunner(Runner):
         # set by train(): path to resume from, '' to start from scratch, None to let MMEngine decide
         self._resume_from: str | None = None
         self._loaded = False
+        RunMarker(Path(kwargs['work_dir'])).end_earlier_run()
         if kwargs.get('experiment_name') is None:
             # MMEngine would share logger and message hub between runs that start in one second.
             stem = Path(getattr(cfg, 'filename', None) or 'run').stem
@@ -356,9 +357,11 @@ class ResumableRunner(Runner):
     def _find_checkpoint(self, marker: RunMarker, restarted: bool) -> str | None:
         checkpoints = list_checkpoints(Path(self.work_dir), *checkpoint_place(self))
         found = None
-        if restarted:
-            found = newest_intact(marker.of_this_run(checkpoints), self.logger)
-        else:
+        if restarted and (own := marker.of_this_run(checkpoints)):
+            # a run that resumed an earlier one can use its checkpoints too
+            earlier = [path for path in checkpoints if path not in own and self._auto_resume]
+            found = newest_intact([*own, *earlier], self.logger)
+        elif not restarted:
             marker.begin(checkpoints, resumes=self._auto_resume)
         if found is not None:
             return str(found)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.dist import all_gather_object
-from mmengine.hooks import Hook
+from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.optim import _ParamScheduler
 from mmengine.runner import Runner
 
@@ -15,11 +15,11 @@ from mmcrosscl.datasets import (
     UnlabeledDataset,
 )
 from mmcrosscl.datasets.samplers import ORDER
-from mmcrosscl.engine.batches import data_samples
+from mmcrosscl.engine.batches import batch_size, data_samples
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import HOOKS
 
-from .loops import ResumableEpochLoop
+from .loops import ResumableEpochLoop, ResumableIterLoop
 
 # attributes of MMEngine's schedulers that depend on the number of iterations of an epoch
 LENGTHS = (
@@ -38,6 +38,7 @@ class ResumeHook(Hook):
     :class:`~mmcrosscl.datasets.SeededSampler` or
     :class:`~mmcrosscl.datasets.SeededInfiniteSampler`, a resumed run uses the same images with the
     same random augmentation as an uninterrupted run. A warning says so if the images have changed.
+    Checkpoints also contain the state of ``EarlyStoppingHook``, which MMEngine does not save.
 
     Raises:
         InputError: Before training, if the processes have found different images.
@@ -51,18 +52,22 @@ class ResumeHook(Hook):
         self._unchecked = True
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        sampler, batch_size = _order(runner)
+        sampler, size = _order(runner)
         progress = dict(
             processes=runner.world_size,
-            batch_size=batch_size,
+            batch_size=size,
             epoch_length=len(runner.train_dataloader),
             seed=getattr(sampler, 'seed', None),
             position=None,
             images=_digest(runner),
             order=ORDER,
+            early_stopping=[_state(hook) for hook in _early_stopping(runner)],
         )
+        done = checkpoint['meta']['iter']
         if isinstance(sampler, SeededInfiniteSampler):
-            progress['position'] = sampler.position(checkpoint['meta']['iter'] * batch_size)
+            progress['position'] = sampler.position(done * size)
+        elif isinstance(runner.train_loop, ResumableIterLoop):
+            progress['position'] = runner.train_loop.images_after(done)
         checkpoint['message_hub']['runtime_info']['progress'] = progress
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -84,12 +89,20 @@ class ResumeHook(Hook):
                 'random augmentation therefore differ from an uninterrupted run.'
             )
             return
-        sampler, batch_size = _order(runner)
+        sampler, size = _order(runner)
         loop, length = runner.train_loop, len(runner.train_dataloader)
         if progress['seed'] is not None and sampler is not None:
             sampler.seed = progress['seed']
         if isinstance(sampler, SeededInfiniteSampler) and progress['position'] is not None:
-            sampler.origin = (loop.iter * batch_size, progress['position'])
+            sampler.origin = (loop.iter * size, progress['position'])
+        elif isinstance(loop, ResumableIterLoop) and progress['position'] is not None:
+            loop.origin = (loop.iter, progress['position'])
+        for hook, state in zip(_early_stopping(runner), progress.get('early_stopping', [])):
+            vars(hook).update(state)
+            limit = hook.stopping_threshold
+            reached = limit is not None and hook.rule_map[hook.rule](hook.best_score, limit)
+            if hook.wait_count >= hook.patience or reached:
+                loop.stop_training = True
         seeded = isinstance(sampler, SeededSampler | SeededInfiniteSampler) and sampler.shuffle
         if seeded and progress.get('order') != ORDER:
             runner.logger.warning(
@@ -103,7 +116,7 @@ class ResumeHook(Hook):
                 'differs from an uninterrupted run.'
             )
         before = (progress['processes'], progress['batch_size'])
-        now = (runner.world_size, batch_size)
+        now = (runner.world_size, size)
         if isinstance(loop, ResumableEpochLoop) and (before, progress['epoch_length']) != (
             now,
             length,
@@ -142,6 +155,14 @@ class ResumeHook(Hook):
                 'seeded, and a resumed run differs from an uninterrupted run. Change the wrapper '
                 'so that it passes `index.at(other_index)` to the wrapped dataset.'
             )
+
+
+def _early_stopping(runner: Runner) -> list[EarlyStoppingHook]:
+    return [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
+
+
+def _state(hook: EarlyStoppingHook) -> dict:
+    return dict(wait_count=hook.wait_count, best_score=float(hook.best_score))
 
 
 def _convert_schedules(runner: Runner, checkpoint: dict, epoch_length: int) -> None:
@@ -185,5 +206,5 @@ def _check_images(runner: Runner) -> None:
 
 def _order(runner: Runner) -> tuple[Any, int]:
     """Return the sampler of the training images or None, and the batch size per process."""
-    batches = runner.train_dataloader.batch_sampler
-    return getattr(batches, 'sampler', None), getattr(batches, 'batch_size', 1)
+    loader = runner.train_dataloader
+    return getattr(loader.batch_sampler, 'sampler', None), batch_size(loader)

@@ -7,7 +7,7 @@ from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mmcrosscl.engine.batches import data_samples
+from mmcrosscl.engine.batches import batch_size, data_samples
 from mmcrosscl.registry import HOOKS
 
 
@@ -87,5 +87,4 @@ def data_wait(runner: Runner) -> float:
 
 def images_per_iteration(runner: Runner) -> int:
     """Return the number of images in a batch of all processes."""
-    batches = runner.train_dataloader.batch_sampler
-    return getattr(batches, 'batch_size', 1) * runner.world_size
+    return batch_size(runner.train_dataloader) * runner.world_size

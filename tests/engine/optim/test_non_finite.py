@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
 from mmcrosscl.checkpoints import read_checkpoint
@@ -17,6 +20,7 @@ from mmcrosscl.engine import FiniteOptimWrapper, NonFiniteHook, build_runner, re
 from mmcrosscl.errors import InputError, NonFiniteError
 from mmcrosscl.models import KeyQueue
 from tests.engine import runs
+from tests.engine.toys import TinyNet, toy, train
 from tests.ports import free_port
 
 needs_scaler = pytest.mark.skipif(
@@ -339,3 +343,64 @@ def test_training_stops_if_a_smaller_loss_scale_cannot_help(settings, loss):
     assert next(updates).in_a_row == 1
     with pytest.raises(NonFiniteError, match='2 consecutive steps'):
         next(updates)
+
+
+@pytest.mark.parametrize('priority', [40, 49, 51])
+def test_an_average_of_the_buffers_stays_finite(tmp_path, priority):
+    """MMDetection's EMAHook of RTMDet and YOLOX has the priority 49."""
+    average = dict(type='EMAHook', update_buffers=True, momentum=0.1, priority=priority)
+    cfg = toy(tmp_path, custom_hooks=[average])
+    cfg.train_dataloader.dataset.bad = [9]
+    train(cfg)
+    checkpoint = read_checkpoint(tmp_path / 'epoch_3.pth')
+    for name, value in {**checkpoint['state_dict'], **checkpoint['ema_state_dict']}.items():
+        assert value.isfinite().all(), name
+
+
+def test_statistics_that_a_hook_replaces_stay_finite(tmp_path):
+    precise = dict(type='mmpretrain.PreciseBNHook', num_samples=8, interval=1, priority='LOW')
+    cfg = toy(tmp_path, custom_hooks=[precise])
+    runner = build_runner(cfg)
+    dataset = runner.train_dataloader.dataset
+
+    class Spoil(Hook):
+        def before_train_epoch(self, runner):
+            dataset.bad = [9] if runner.epoch == 1 else []
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            assert runner.model.norm.running_mean.isfinite().all()
+
+    runner.register_hook(Spoil(), priority='VERY_LOW')
+    runner.train()
+    assert runner.optim_wrapper.skipped is not None and runner.epoch == 3
+
+
+def test_several_optimizers_are_trained(tmp_path):
+    """Such a wrapper has no `should_update`, and the hook has no effect."""
+    cfg = toy(tmp_path)
+    cfg.optim_wrapper = dict(constructor='NamedOptimizers')
+    cfg.model.type = 'ManyOptimizers'
+    runner = train(cfg)
+    assert runner.iter == 12 and read_checkpoint(tmp_path / 'epoch_3.pth')['optimizer']
+
+
+@MODELS.register_module()
+class ManyOptimizers(TinyNet):
+    """A model whose optimizers have names."""
+
+    def train_step(self, data, optim_wrapper):
+        loss = self(**self.data_preprocessor(data, True), mode='loss')['loss']
+        optim_wrapper['all'].update_params(loss)
+        return dict(loss=loss.detach())
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class NamedOptimizers:
+    """Builds optimizers with names."""
+
+    def __init__(self, optim_wrapper_cfg, paramwise_cfg=None):
+        pass
+
+    def __call__(self, model):
+        sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        return OptimWrapperDict(all=OptimWrapper(sgd))

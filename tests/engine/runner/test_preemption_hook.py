@@ -3,12 +3,15 @@ import signal
 import time
 
 import pytest
+import torch
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
 
+from mmcrosscl.checkpoints import read_checkpoint
 from mmcrosscl.engine import SafeCheckpointHook, build_runner
 from mmcrosscl.errors import EXIT_PREEMPTED
 from tests.engine import runs
+from tests.engine.toys import toy, train
 
 
 @pytest.mark.slow
@@ -109,3 +112,65 @@ def test_mmengines_checkpoint_hook_is_replaced_however_it_is_named(tmp_path, kin
     cfg.custom_hooks = [dict(type=kind, interval=5, by_epoch=False)]
     saving = [hook for hook in build_runner(cfg).hooks if isinstance(hook, CheckpointHook)]
     assert [type(hook) for hook in saving] == [SafeCheckpointHook] * 2
+
+
+PLATEAU = dict(
+    param_scheduler=[
+        dict(type='ReduceOnPlateauLR', monitor='score', rule='greater', patience=0, factor=0.1)
+    ]
+)
+EARLY = dict(
+    custom_hooks=[
+        dict(type='EarlyStoppingHook', monitor='score', rule='greater', patience=2, min_delta=0)
+    ]
+)
+BEST = dict(default_hooks=dict(checkpoint=dict(save_best='score', rule='greater', interval=1)))
+SCORES = [0.4, 0.5, 0.45, 0.44, 0.43, 0.42]
+MOMENTS = [dict(train=9), dict(train=8), dict(killed=(8, 2)), dict(signaled=(8, 2))]
+
+
+@pytest.mark.parametrize('settings', [PLATEAU, EARLY, BEST], ids=['plateau', 'early', 'best'])
+@pytest.mark.parametrize('moment', MOMENTS, ids=str)
+def test_results_of_validations_survive(tmp_path, handlers, settings, moment):
+    """Killed after a validation or within it, or preempted within it."""
+
+    def start(name, **changes):
+        settings_ = dict(train_cfg=dict(max_epochs=6), **settings)
+        return toy(tmp_path / name, SCORES, **{**settings_, **changes})
+
+    whole = train(start('whole'))
+    try:
+        train(start('parts'), **moment)
+    except SystemExit as error:
+        assert error.code == EXIT_PREEMPTED
+    # killed again, before a further checkpoint is saved
+    train(start('parts', resume=True), train=10)
+    resumed = train(start('parts', resume=True))
+    assert resumed.iter == whole.iter == (16 if settings is EARLY else 24)
+    assert resumed.optim_wrapper.get_lr() == whole.optim_wrapper.get_lr()
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name])
+    best = [sorted(p.name for p in (tmp_path / x).glob('best*')) for x in ('whole', 'parts')]
+    assert best[0] == best[1] and bool(best[0]) == (settings is BEST)
+
+
+@pytest.mark.parametrize('batch', [1, 5])
+def test_a_signal_in_either_pass_of_mmpretrains_validation(tmp_path, handlers, batch):
+    """The averaged weights are in the model during the first pass only."""
+    average = dict(type='mmpretrain.EMAHook', momentum=0.1, evaluate_on_origin=True)
+    cfg = toy(tmp_path, SCORES, custom_hooks=[average])
+    with pytest.raises(SystemExit) as caught:
+        train(cfg, signaled=(8, batch))
+    assert caught.value.code == EXIT_PREEMPTED
+    saved = read_checkpoint(tmp_path / 'epoch_2_iter_8.pth')
+    before = read_checkpoint(tmp_path / 'epoch_2.pth')
+    for part in ('state_dict', 'ema_state_dict'):
+        assert all(torch.equal(value, before[part][name]) for name, value in saved[part].items())
+
+
+def test_a_signal_in_a_validation_within_an_accumulation(tmp_path, handlers):
+    cfg = toy(tmp_path, SCORES, by_epoch=False)
+    cfg.optim_wrapper.accumulative_counts = 5
+    with pytest.raises(SystemExit):
+        train(cfg, signaled=(4, 1))
+    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'iter_5.pth')

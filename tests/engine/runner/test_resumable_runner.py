@@ -174,6 +174,26 @@ def test_a_restarted_job_resumes_the_average_of_its_weights(attempt, tmp_path):
     assert steps == [3, 6]
 
 
+def test_a_restart_after_a_run_that_did_not_begin_is_no_resume(attempt, tmp_path):
+    """torchrun gives all runs the id 'none', unless it is told otherwise."""
+    attempt(0, launch='none')
+    # the first attempt of a new run ends while it is built
+    with pytest.raises(KeyError):
+        attempt(0, launch='none', model=dict(type='Unknown'))
+    assert attempt(1, launch='none') is None
+    assert attempt(2, length=2, launch='none') == (1, 3)
+
+
+def test_a_restarted_job_resumes_the_checkpoint_before_a_damaged_one(attempt, tmp_path):
+    attempt(0, launch='old')
+    assert attempt(0, length=2, resume=True) == (1, 3)
+    path = tmp_path / 'work/epoch_2.pth'
+    contents = bytearray(path.read_bytes())
+    contents[len(contents) // 2] ^= 1
+    path.write_bytes(contents)
+    assert attempt(1, length=2, resume=True) == (1, 3)
+
+
 @pytest.mark.slow
 def test_a_restarted_job_resumes_from_its_own_checkpoint_instead_of_load_from(attempt, tmp_path):
     begin = tmp_path / 'begin.pth'
