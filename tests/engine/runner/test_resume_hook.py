@@ -63,6 +63,7 @@ def test_a_checkpoint_of_an_earlier_release_resumes(tmp_path):
     hub = checkpoint['message_hub']
     progress = hub['runtime_info']['progress']
     assert len(progress.pop('images')) == 32 and progress.pop('order') == 2
+    assert progress.pop('early_stopping') == []
     assert progress == dict(processes=1, batch_size=4, epoch_length=3, seed=0, position=12)
     hub['resumed_keys']['progress'] = True
     write_checkpoint(checkpoint, path)
