@@ -11,8 +11,8 @@ bank.dataset.pipeline = _base_.test_pipeline
 
 model = dict(
     type='mmcrosscl.KNNClassifier',
-    backbone=dict(type='ResNet', depth=50),
-    neck=dict(type='GlobalAveragePooling'),
+    backbone=dict(type='mmpretrain.ResNet', depth=50),
+    neck=dict(type='mmpretrain.GlobalAveragePooling'),
     bank=bank,
     num_classes=1000,
 )
