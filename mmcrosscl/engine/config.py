@@ -15,7 +15,7 @@ from mmcrosscl.registry import HOOKS, component_class
 
 from .hooks import PretrainedHook
 from .options import merge_options
-from .runner.initial_weights import pretrained_setting
+from .sources import pretrained_setting
 
 
 def load_config(

@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 from mmcrosscl.checkpoints import atomic_write, last_checkpoint
 from mmcrosscl.engine import read_config
-from mmcrosscl.engine.runner.initial_weights import pretrained_setting
+from mmcrosscl.engine.sources import pretrained_setting
 from mmcrosscl.errors import InputError
 from mmcrosscl.visualization import read_scalars
 

@@ -120,7 +120,7 @@ def toy(folder: Path, scores: Sequence[float] = (), by_epoch: bool = True, **set
         model=dict(type='TinyNet'),
         randomness=dict(seed=1),
         train_dataloader=dict(**loader, sampler=order),
-        train_cfg=dict(by_epoch=True, max_epochs=3) if by_epoch else dict(max_iters=12),
+        train_cfg=dict(by_epoch=True, max_epochs=3),
         optim_wrapper=dict(type='mmcrosscl.FiniteOptimWrapper', optimizer=dict(type='SGD', lr=0.1)),
         custom_hooks=[],
     )

@@ -12,6 +12,7 @@ from torch import nn
 
 from mmcrosscl.checkpoints import Conversion, convert_for_model, fitting_names, read_checkpoint
 from mmcrosscl.detectors import initial_checkpoints
+from mmcrosscl.engine.sources import load_from_setting
 from mmcrosscl.engine.unwrap import unwrap_model
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import HOOKS
@@ -62,7 +63,7 @@ class PretrainedHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Replace a 'Pretrained' ``init_cfg`` of the backbone by a random initialization."""
         resumes = runner.cfg.get('resume') and runner.cfg.get('new_run_load_from') is None
-        if runner.cfg.get('pretrained') is None and _load_from(runner) and not resumes:
+        if runner.cfg.get('pretrained') is None and load_from_setting(runner.cfg) and not resumes:
             return
         for model in _models(runner):
             # a model without a backbone is an error in before_train
@@ -131,8 +132,9 @@ class PretrainedHook(Hook):
         kept = [name for name in names if name not in loaded and name in self._given]
         random = [name for name in names if name not in loaded and name not in self._given]
         if self._loaded:
+            source = load_from_setting(runner.cfg)
             runner.logger.info(
-                f'pretrained: the weights of {_load_from(runner)} remain in {_parts(kept, names)}'
+                f'pretrained: the weights of {source} remain in {_parts(kept, names)}'
             )
         runner.logger.info(
             f'pretrained: {path}, {conversion.kind}; {len(loaded)} tensors are loaded, and random '
@@ -170,15 +172,10 @@ class PretrainedHook(Hook):
 
 def _parts(some: list[str], names: list[str]) -> str:
     """Return the modules that some parameters belong to, and say which have others too."""
-    others = {name.partition('.')[0] for name in names if name not in some}
+    others = {name.partition('.')[0] for name in set(names) - set(some)}
     parts = dict.fromkeys(name.partition('.')[0] for name in some)
     described = [f'part of {part}' if part in others else part for part in parts]
     return ', '.join(described) or 'no module'
-
-
-def _load_from(runner: Runner) -> str | None:
-    """Return the checkpoint in ``load_from``, also of a run with ``--resume`` that begins."""
-    return runner.cfg.get('new_run_load_from') or runner.cfg.get('load_from')
 
 
 def _accepts_list(backbone: nn.Module) -> bool:

@@ -21,7 +21,7 @@ class RunningStatistics:
     @torch.no_grad()
     def keep(self) -> None:
         """Copy the statistics, for :meth:`restore`."""
-        self._kept = self._flat()
+        self._kept = self._flat(self._groups())
 
     @torch.no_grad()
     def restore(self, chosen: bool | Tensor) -> None:
@@ -33,11 +33,11 @@ class RunningStatistics:
         """
         if chosen is False:
             return
-        kept = self._kept
+        kept, groups = self._kept, self._groups()
         if isinstance(chosen, Tensor):
-            pairs = zip(kept, self._flat())
+            pairs = zip(kept, self._flat(groups))
             kept = [torch.where(chosen.to(old.device), old, new) for old, new in pairs]
-        for buffers, flat in zip(self._groups(), kept):
+        for buffers, flat in zip(groups, kept):
             parts = flat.split([buffer.numel() for buffer in buffers])
             torch._foreach_copy_(buffers, [x.view_as(y) for x, y in zip(parts, buffers)])
 
@@ -49,6 +49,7 @@ class RunningStatistics:
                 groups.setdefault((buffer.device, buffer.dtype), []).append(buffer)
         return list(groups.values())
 
-    def _flat(self) -> list[Tensor]:
+    @staticmethod
+    def _flat(groups: list[list[Tensor]]) -> list[Tensor]:
         # one tensor per device and type, because a kernel per statistic would take milliseconds
-        return [torch.cat([buffer.flatten() for buffer in group]) for group in self._groups()]
+        return [torch.cat([buffer.flatten() for buffer in group]) for group in groups]

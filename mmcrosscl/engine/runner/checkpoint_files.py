@@ -135,10 +135,8 @@ class RunMarker:
         """
         contents = self._read()
         launch = contents.get('launch', {})
-        same = any(
-            os.environ.get(n) not in (None, '') and launch.get(n) == os.environ[n] for n in launch
-        )
-        if same and not self.restarted():
+        ids = filter(os.environ.get, LAUNCHES.values())
+        if any(launch.get(name) == os.environ[name] for name in ids) and not self.restarted():
             self._write({**contents, 'launch': {}})
 
     def begin(self, checkpoints: Iterable[Path], resumes: bool) -> None:

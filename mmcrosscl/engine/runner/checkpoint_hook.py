@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import CheckpointHook
@@ -35,6 +36,17 @@ class SafeCheckpointHook(CheckpointHook):
         """
         self._save_checkpoint_with_step(runner, step_of(progress, self.by_epoch), progress)
         return self.last_ckpt
+
+    def save_again(self, runner: Runner) -> None:
+        """Save the checkpoint that was saved before a validation again after it, if there is one.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        step = runner.epoch if self.by_epoch else runner.iter
+        if Path(self.last_ckpt or '').name == self.filename_tmpl.format(step):
+            meta = {**progress_of(runner, runner.iter), 'validated': True}
+            self._save_checkpoint_with_step(runner, step, meta)
 
     # MMEngine deletes old checkpoints within the next two methods, before it saves the new one. It
     # has no hook point between the two steps.

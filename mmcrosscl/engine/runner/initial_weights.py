@@ -46,22 +46,6 @@ def checkpoints_of(model: nn.Module) -> list[str]:
     return initial_checkpoints([dict(init_cfg=config) for config in configs])
 
 
-def pretrained_setting(cfg: Config) -> str | None:
-    """Return the checkpoint that PretrainedHook loads, or None.
-
-    Many configs of MMDetection have a variable with the name of the setting for the ``init_cfg`` of
-    the backbone. It is not the setting.
-    """
-    path = cfg.get('pretrained')
-    return None if path in initial_checkpoints(cfg.get('model')) else path
-
-
-def initial_sources(cfg: Config) -> list[str]:
-    """Return the checkpoints in the settings that a new run starts from."""
-    sources = (pretrained_setting(cfg), cfg.get('new_run_load_from') or cfg.get('load_from'))
-    return list(dict.fromkeys(filter(None, sources)))
-
-
 def load_from_file(cfg: Config, name: str) -> Path | None:
     """Return the checkpoint in the setting ``load_from`` of a detector, or None without one.
 

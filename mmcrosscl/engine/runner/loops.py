@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader
 
 from mmcrosscl.compat.endless_batches import SKIPS, EndlessBatches, is_endless, skip_images
-from mmcrosscl.datasets import SeededInfiniteSampler, SeededSampler
+from mmcrosscl.datasets import SeededSampler
 from mmcrosscl.engine.batches import batch_size
 from mmcrosscl.errors import InputError
 from mmcrosscl.registry import LOOPS, component_class
@@ -88,7 +88,8 @@ class ResumableIterLoop(IterBasedTrainLoop):
 
     Attributes:
         origin (tuple[int, int]): State when the run was last resumed: the number of iterations, and
-            of images that all processes had used. (0, 0) in a new run.
+            of images that all processes had used. (0, 0) in a new run, and with
+            :class:`~mmcrosscl.datasets.SeededInfiniteSampler`, which has an origin of its own.
 
     Args:
         runner (Runner): The runner.
@@ -133,10 +134,7 @@ class ResumableIterLoop(IterBasedTrainLoop):
         """Omit the batches before a resume without loading them, and return whether it worked."""
         loader, size = self.dataloader, batch_size(self.dataloader)
         sampler = getattr(loader.batch_sampler, 'sampler', None)
-        # SeededInfiniteSampler has an origin of its own
-        seeded = isinstance(sampler, SeededInfiniteSampler)
         images = self.images_after(iterations) // self.runner.world_size
-        images = iterations * size if seeded else images
         # a batch sampler of another class may change the order of the sampler
         plain = type(loader.batch_sampler) is BatchSampler
         if plain and skip_images(sampler, images):

@@ -143,7 +143,9 @@ class PreemptionHook(Hook):
     def after_val(self, runner: Runner) -> None:
         if self._training and not self._repeating:
             if _changes_training(runner):
-                _save_again(runner)
+                for hook in runner.hooks:
+                    if isinstance(hook, SafeCheckpointHook):
+                        hook.save_again(runner)
             self._note_validation(runner)
 
     def _note_validation(self, runner: Runner) -> None:
@@ -207,16 +209,6 @@ def _changes_training(runner: Runner) -> bool:
 def _keeps_best(runner: Runner) -> bool:
     hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
     return _changes_training(runner) or any(hook.save_best for hook in hooks)
-
-
-def _save_again(runner: Runner) -> None:
-    """Save the checkpoint that was saved before a validation again, if there is one."""
-    for hook in runner.hooks:
-        if isinstance(hook, SafeCheckpointHook) and hook.last_ckpt is not None:
-            step = runner.epoch if hook.by_epoch else runner.iter
-            if Path(hook.last_ckpt).name == hook.filename_tmpl.format(step):
-                meta = dict(epoch=runner.epoch, iter=runner.iter, validated=True)
-                hook._save_checkpoint_with_step(runner, step, meta)
 
 
 def save(runner: Runner, progress: dict) -> str:

@@ -12,11 +12,11 @@ from torch import nn
 
 from mmcrosscl.detectors import loads_weights
 from mmcrosscl.engine.optim import BFloat16OptimWrapper
+from mmcrosscl.engine.sources import initial_sources
 from mmcrosscl.engine.unwrap import unwrap_model
 from mmcrosscl.progress import ProgressBar, write_line
 from mmcrosscl.registry import HOOKS
 
-from .initial_weights import initial_sources
 from .training_log_hook import (
     data_wait,
     images_per_iteration,

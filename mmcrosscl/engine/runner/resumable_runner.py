@@ -21,6 +21,7 @@ from mmcrosscl.checkpoints import atomic_write, model_input_format
 from mmcrosscl.compat.fused_optimizer import without_unsupported_fused
 from mmcrosscl.devices import check_device
 from mmcrosscl.engine.hooks import PretrainedHook
+from mmcrosscl.engine.sources import initial_sources
 from mmcrosscl.engine.unwrap import unwrap_model
 from mmcrosscl.errors import UNUSABLE, InputError, RunError
 from mmcrosscl.models import CrossCL
@@ -32,12 +33,7 @@ from .data_loading import ADVICE, keep_alive_on_signals, restore_death_reports
 from .defaults import DEFAULT_HOOKS
 from .deferred_message_hub import DeferredMessageHub
 from .file_errors import missing_file, unusable_file
-from .initial_weights import (
-    check_initial_weights,
-    checkpoints_of,
-    initial_sources,
-    not_downloaded,
-)
+from .initial_weights import check_initial_weights, checkpoints_of, not_downloaded
 from .loops import resumable
 from .machines import copy_to_machines, refuse_checkpoints_elsewhere
 from .process_groups import check_launcher, join_gloo, prepare_network
