@@ -125,7 +125,11 @@ class ProgressBar:
         return time.monotonic() >= self._due
 
     def update(
-        self, completed: int, description: str | None = None, details: str | None = None
+        self,
+        completed: int,
+        description: str | None = None,
+        details: str | None = None,
+        total: int | None = None,
     ) -> None:
         """Set the number of completed units.
 
@@ -133,7 +137,9 @@ class ProgressBar:
             completed (int): Units completed since the start of the step.
             description (str, optional): New name of the step.
             details (str, optional): New text of the line below the bars.
+            total (int, optional): New number of units.
         """
+        self.total = total or self.total
         if self._task is None or _display is None:
             if self.lines and self.due:
                 self._due = time.monotonic() + NEXT_LINE
@@ -141,7 +147,7 @@ class ProgressBar:
                 write_line(f'{description or self.description}: {of} {self.unit}'.rstrip())
             return
         self._due = time.monotonic() + REFRESH
-        changed: dict[str, Any] = dict(description=description, details=details)
+        changed: dict[str, Any] = dict(description=description, details=details, total=total)
         _display.update(
             self._task,
             completed=completed,

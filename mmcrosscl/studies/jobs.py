@@ -5,6 +5,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +20,7 @@ from mmcrosscl.visualization import read_scalars
 from .arms import OWN
 from .fine_tuning import Labels, fine_tuning_config
 from .inputs import holds_other_parts, weight_files
-from .plan import FINAL, PRETRAIN, SEARCH, Job, best_search
+from .plan import FINAL, PRETRAIN, SEARCH, Job
 from .study import Study
 
 METRICS = {'ap': 'coco/bbox_mAP', 'ap50': 'coco/bbox_mAP_50'}
@@ -36,12 +37,23 @@ def job_folder(work_dir: Path, job: Job) -> Path:
 
 
 def read_results(work_dir: Path, study: Study) -> dict[str, dict]:
-    """Return the results of the jobs that are done, by the id of the job."""
-    results = {}
+    """Return the results of the jobs that are done, by the id of the job.
+
+    If the study was extended by learning rates, a final job is done only if its rate is still the
+    best one.
+    """
+    results: dict[str, dict] = {}
+    # the searches of an arm come before its final jobs
     for job in study.plan.jobs():
         path = job_folder(work_dir, job) / RESULT
-        if path.is_file():
-            results[job.id] = json.loads(path.read_text())
+        if not path.is_file():
+            continue
+        result = json.loads(path.read_text())
+        if job.kind == FINAL:
+            best = study.plan.chosen(job, results)
+            if best is None or (best.rate, best.length) != (result['rate'], result['length']):
+                continue
+        results[job.id] = result
     return results
 
 
@@ -109,12 +121,12 @@ def _train(
 
 
 def _final(work_dir: Path, study: Study, job: Job, folder: Path, execute: Execute) -> dict:
-    plan = study.plan
-    results = read_results(work_dir, study)
-    # only pre-trainings have no number of labels
-    searches = plan.searches(plan.arm(job.arm), cast(int, job.labels))
-    best = best_search(searches, {each.id: results[each.id]['ap'] for each in searches})
-    trained = Job(SEARCH, job.arm, job.seed, job.labels, best.rate, best.length)
+    # the searches, which the job needs, are done
+    best = cast(Job, study.plan.chosen(job, read_results(work_dir, study)))
+    trained = replace(best, seed=job.seed)
+    # another rate may be chosen later, if the study is extended
+    folder = folder / f'lr{best.rate:g}x{best.length}'
+    folder.mkdir(exist_ok=True)
     source = job_folder(work_dir, best)
     if job.seed != best.seed:
         source = folder
@@ -137,7 +149,7 @@ def _remove_weights(work_dir: Path, study: Study, job: Job) -> None:
     """Remove the detectors that only the test of a job needed."""
     searches = [each for each in study.plan.needs(job) if each.kind == SEARCH]
     for each in (job, *(search for search in searches if search.seed == job.seed)):
-        for weights in job_folder(work_dir, each).glob('*.pth'):
+        for weights in job_folder(work_dir, each).rglob('*.pth'):
             weights.unlink(missing_ok=True)
 
 

@@ -1,7 +1,8 @@
 """The jobs of a study, and the order in which they can run."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from .arms import Arm
 
@@ -123,14 +124,21 @@ class Plan:
             if all(need.id in done for need in self.needs(job))
         ]
 
+    def chosen(self, job: Job, results: Mapping[str, Mapping]) -> Job | None:
+        """Return the search whose learning rate and length a final job uses.
 
-def best_search(searches: Sequence[Job], scores: Mapping[str, float]) -> Job:
-    """Return the search with the highest score on the validation part.
+        It has the highest AP on the validation part. Of equal APs, such as those of detectors that
+        found nothing, the shortest training and then the lowest rate is chosen.
 
-    Of equal scores, such as those of detectors that found nothing, the lowest rate is chosen.
+        Args:
+            job (Job): A job of the kind 'final'.
+            results (Mapping[str, Mapping]): Results by id of the job.
 
-    Args:
-        searches (Sequence[Job]): The searches of an arm.
-        scores (Mapping[str, float]): AP by id of the job.
-    """
-    return max(searches, key=lambda job: (scores[job.id], -job.length, -(job.rate or 0.0)))
+        Returns:
+            Job | None: None if a search of the arm has no result.
+        """
+        # only pre-trainings have no number of labels
+        searches = self.searches(self.arm(job.arm), cast(int, job.labels))
+        if any(search.id not in results for search in searches):
+            return None
+        return max(searches, key=lambda s: (results[s.id]['ap'], -s.length, -cast(float, s.rate)))

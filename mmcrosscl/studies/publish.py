@@ -92,7 +92,8 @@ class Results:
             )
             notes.append(
                 'The chosen learning rate is at the edge of the grid, so a rate beyond it may be '
-                f'better, for these arms and numbers of labels: {found}.'
+                f'better, for these arms and numbers of labels: {found}. To extend the study, run '
+                'the complete command with more --rates.'
             )
         return notes
 

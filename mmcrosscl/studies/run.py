@@ -35,7 +35,7 @@ from .inputs import INPUTS, check_unchanged, job_inputs
 from .jobs import config_lock, job_folder, read_results, run_job
 from .plan import Job
 from .publish import RESULTS, Results, markdown, publish
-from .study import Study, create_study, write_study
+from .study import STUDY, Study, create_study, read_study, write_study
 
 LOG = 'output.log'
 ESTIMATE = 'estimate.json'
@@ -63,41 +63,36 @@ def run_study(work_dir: str | Path, settings: Mapping[str, Any] | None = None) -
         Preempted: After SIGTERM or SIGUSR1, once the jobs have saved their checkpoints.
     """
     work_dir = Path(work_dir)
-    path = work_dir / 'study.json'
     if settings is not None:
         study, files = create_study(**settings)
         with _locked(work_dir):
             write_study(study, files, work_dir)
-    elif path.is_file():
-        study = Study.from_json(path.read_text())
+            write_estimate(work_dir, study)
+    elif (work_dir / STUDY).is_file():
+        with _locked(work_dir):
+            study = read_study(work_dir)
+            write_estimate(work_dir, study)
     else:
         raise InputError(
             f'{work_dir} contains no study; pass --detector, --unlabeled, --train, --test, --arms '
             'and --labels'
         )
-    with _locked(work_dir):
-        expected = _expect(work_dir, study)
-    jobs = list(study.plan.jobs())
     left = remaining_seconds(work_dir, study)
-
-    def write_results() -> str:
-        with _locked(work_dir):
-            return _publish(work_dir, study, expected)
-
-    runner = StudyRunner(work_dir, study, write_results)
+    runner = StudyRunner(work_dir, partial(_write_results, work_dir))
     if left:
         devices = len(runner.devices)
         print(
-            f'{len(jobs)} jobs on {devices} {"device" if devices == 1 else "devices"}: about '
-            f'{_hours(left / devices)} left, of {_hours(expected / devices)} in all. Results are '
-            f'written to {work_dir}. To resume after an interruption: mmcrosscl study --work-dir '
+            f'{len(list(study.plan.jobs()))} jobs on {devices} '
+            f'{"device" if devices == 1 else "devices"}: about {_hours(left / devices)} left, of '
+            f'{_hours(expected_seconds(work_dir, study) / devices)} in all. Results are written to '
+            f'{work_dir}. To resume after an interruption: mmcrosscl study --work-dir '
             f'{shlex.quote(str(work_dir))}',
             flush=True,
         )
     try:
         runner.run()
     finally:
-        text = write_results()
+        text = _write_results(work_dir)
     return text
 
 
@@ -122,23 +117,36 @@ def _lock(file: TextIO, operation: int) -> None:
         ) from error
 
 
-def _expect(work_dir: Path, study: Study) -> float:
-    """Return the seconds that all jobs are expected to take, from steps timed once."""
+def write_estimate(work_dir: Path, study: Study) -> None:
+    """Time the steps of a study, unless this was done for each of its arms."""
     path = work_dir / ESTIMATE
-    if not path.is_file():
-        seconds = estimate(work_dir, study)
-        atomic_write(path, lambda path: path.write_text(json.dumps(seconds)))
-    seconds = json.loads(path.read_text())
+    if {job.group for job in study.plan.jobs()} <= _estimated(work_dir).keys():
+        return
+    seconds = estimate(work_dir, study)
+    atomic_write(path, lambda path: path.write_text(json.dumps(seconds)))
+
+
+def expected_seconds(work_dir: Path, study: Study) -> float:
+    """Return the seconds that all jobs are expected to take."""
+    seconds = _estimated(work_dir)
     return sum(seconds.get(job.group, 0) for job in study.plan.jobs())
 
 
-def _publish(work_dir: Path, study: Study, expected: float) -> str:
-    done = read_results(work_dir, study)
-    contents = dict(study=asdict(study), expected=expected, jobs=list(done.values()))
-    path = work_dir / RESULTS
-    atomic_write(path, lambda path: path.write_text(json.dumps(contents, indent=1)))
-    results = Results(contents)
-    table, plot, page = publish(results, work_dir)
+def _estimated(work_dir: Path) -> dict[str, float]:
+    path = work_dir / ESTIMATE
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _write_results(work_dir: Path) -> str:
+    with _locked(work_dir):
+        study = read_study(work_dir)
+        done = read_results(work_dir, study)
+        expected = expected_seconds(work_dir, study)
+        contents = dict(study=asdict(study), expected=expected, jobs=list(done.values()))
+        path = work_dir / RESULTS
+        atomic_write(path, lambda path: path.write_text(json.dumps(contents, indent=1)))
+        results = Results(contents)
+        table, plot, page = publish(results, work_dir)
     return (
         f'{markdown(results)}\n'
         f'The jobs took {_hours(results.took)}; {_hours(expected)} were expected.\n'
@@ -155,15 +163,12 @@ class StudyRunner:
 
     Args:
         work_dir (Path): Folder of the study.
-        study (Study): The study.
         write_results (Callable): Called after each job.
     """
 
-    def __init__(self, work_dir: Path, study: Study, write_results: Callable[[], object]) -> None:
+    def __init__(self, work_dir: Path, write_results: Callable[[], object]) -> None:
         self.work_dir = work_dir
-        self.study = study
         self.write_results = write_results
-        self.jobs = list(study.plan.jobs())
         # value of CUDA_VISIBLE_DEVICES for each worker; None leaves it unchanged
         self.devices = visible_devices()
         self._lock = threading.Lock()
@@ -183,7 +188,8 @@ class StudyRunner:
             Preempted: After SIGTERM or SIGUSR1, once the jobs have saved their checkpoints.
         """
         handle(PREEMPTING, self._stop)
-        self._bar = ProgressBar('study', len(self.jobs), 'jobs', lines=False)
+        jobs = list(read_study(self.work_dir).plan.jobs())
+        self._bar = ProgressBar('study', len(jobs), 'jobs', lines=False)
         try:
             threads = [threading.Thread(target=self._work, args=(d,)) for d in self.devices]
             for thread in threads:
@@ -207,19 +213,21 @@ class StudyRunner:
     def _work(self, device: str | None) -> None:
         try:
             while self._error is None and self._stopped is None:
-                done = set(read_results(self.work_dir, self.study))
-                if not self.study.plan.possible(done, self._hopeless):
+                # another command may have extended the study
+                study = read_study(self.work_dir)
+                done = set(read_results(self.work_dir, study))
+                if not study.plan.possible(done, self._hopeless):
                     return
-                with self._claim(done) as claimed:
+                with self._claim(study, done) as claimed:
                     if claimed is None:
                         time.sleep(POLL)
                         continue
                     job, lock = claimed
-                    self._check_inputs(job, done)
-                    self._show(job, done)
+                    self._check_inputs(study, job, done)
+                    self._show(study, job, done)
                     execute = partial(self._execute, device=device, lock=lock)
                     try:
-                        run_job(self.work_dir, self.study, job, execute)
+                        run_job(self.work_dir, study, job, execute)
                     except (InputError, RunError) as error:
                         self._failed[job.id] = error
                         write_line(f'job {job.id} failed: {error}')
@@ -235,9 +243,9 @@ class StudyRunner:
             self._end_children(signal.SIGTERM)
 
     @contextlib.contextmanager
-    def _claim(self, done: set[str]) -> Iterator[tuple[Job, TextIO] | None]:
+    def _claim(self, study: Study, done: set[str]) -> Iterator[tuple[Job, TextIO] | None]:
         """Yield a job that no other worker runs, with its lock file, or None."""
-        for job in self.study.plan.ready(done, self._hopeless):
+        for job in study.plan.ready(done, self._hopeless):
             folder = job_folder(self.work_dir, job)
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / 'lock').open('w') as file:
@@ -246,17 +254,18 @@ class StudyRunner:
                 except BlockingIOError:
                     continue
                 # another worker may have finished the job since the results were read
-                finished = read_results(self.work_dir, self.study)
+                finished = read_results(self.work_dir, study)
                 if job.id not in finished and job.id not in self._hopeless:
                     yield job, file
                     return
         yield None
 
-    def _check_inputs(self, job: Job, done: set[str]) -> None:
+    def _check_inputs(self, study: Study, job: Job, done: set[str]) -> None:
         """Write the digests of the files that a job reads, and compare them with other jobs."""
         with config_lock:
-            digests = job_inputs(self.study.plan.arm(job.arm), self.study.detector)
-        finished = [job_folder(self.work_dir, each) for each in self.jobs if each.id in done]
+            digests = job_inputs(study.plan.arm(job.arm), study.detector)
+        jobs = study.plan.jobs()
+        finished = [job_folder(self.work_dir, each) for each in jobs if each.id in done]
         check_unchanged(digests, finished)
         path = job_folder(self.work_dir, job) / INPUTS
         atomic_write(path, lambda path: path.write_text(json.dumps(digests, indent=1)))
@@ -297,15 +306,17 @@ class StudyRunner:
         raise error
 
     def _raise_failed(self) -> None:
-        done = read_results(self.work_dir, self.study)
+        study = read_study(self.work_dir)
+        done = read_results(self.work_dir, study)
         # another worker may have had success with a job
         failed = {name: error for name, error in self._failed.items() if name not in done}
         if not failed:
             return
         name, first = next(iter(failed.items()))
-        missing = len(self.jobs) - len(done)
+        jobs = list(study.plan.jobs())
+        missing = len(jobs) - len(done)
         error = RunError(
-            f'{missing} of {len(self.jobs)} jobs are not done, because {len(failed)} failed; the '
+            f'{missing} of {len(jobs)} jobs are not done, because {len(failed)} failed; the '
             f'first is {name}: {first}'
         )
         error.exit_status = first.exit_status
@@ -320,16 +331,18 @@ class StudyRunner:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, number)
 
-    def _show(self, job: Job, done: set[str]) -> None:
+    def _show(self, study: Study, job: Job, done: set[str]) -> None:
         labels = '' if job.labels is None else f', {job.labels} labels'
         rate = '' if job.rate is None else f', learning rate {job.rate:g}'
         text = f'{job.kind} {job.arm}, seed {job.seed}{labels}{rate}'
-        remaining = remaining_seconds(self.work_dir, self.study) / len(self.devices)
+        remaining = remaining_seconds(self.work_dir, study) / len(self.devices)
         left = f'about {_hours(remaining)} left' if remaining else ''
+        total = len(list(study.plan.jobs()))
         if self._bar.on_terminal:
-            self._bar.update(len(done), details=' · '.join(filter(None, [text, left])))
+            details = ' · '.join(filter(None, [text, left]))
+            self._bar.update(len(done), details=details, total=total)
         else:
-            parts = [f'job {len(done) + 1}/{len(self.jobs)}', text, left]
+            parts = [f'job {len(done) + 1}/{total}', text, left]
             write_line(' · '.join(filter(None, parts)))
 
 
@@ -354,8 +367,7 @@ def remaining_seconds(work_dir: Path, study: Study) -> float:
     for job in jobs:
         if job.id in results:
             seconds.setdefault(job.group, []).append(results[job.id]['seconds'])
-    path = work_dir / ESTIMATE
-    means = json.loads(path.read_text()) if path.is_file() else {}
+    means = _estimated(work_dir)
     means.update({group: sum(times) / len(times) for group, times in seconds.items()})
     return sum(means.get(job.group, 0) for job in jobs if job.id not in results)
 

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from .inputs import check_weights
 from .labels import class_names, unify_labels
 from .plan import Plan
 
+# file with the settings
+STUDY = 'study.json'
 # share of the labeled training images that only choose the learning rates
 VALIDATION = 0.2
 # multiples of the detector's learning rate that are tried
@@ -227,23 +229,24 @@ def create_study(
     return study, files
 
 
+def read_study(work_dir: Path) -> Study:
+    """Read the settings of the study in a folder."""
+    return Study.from_json((work_dir / STUDY).read_text())
+
+
 def write_study(study: Study, files: Mapping[str, dict], work_dir: Path) -> None:
     """Write the settings and the label files of a study.
 
-    A study with the same settings and fewer seeds in the folder is extended.
+    A study in the folder is extended by arms, numbers of labels, seeds and learning rates.
 
     Raises:
-        InputError: If the folder contains a study with other settings, with other labels, or with
-            more seeds.
+        InputError: If the folder contains a study with another value of another setting, with
+            other labels, or with an arm, a number of labels, a seed or a learning rate that this
+            study lacks.
     """
-    path = work_dir / 'study.json'
+    path = work_dir / STUDY
     if path.is_file():
-        earlier = Study.from_json(path.read_text())
-        if study.seeds < earlier.seeds or replace(earlier, seeds=study.seeds) != study:
-            raise InputError(
-                f'{work_dir} contains a study with other settings; set another --work-dir, or pass '
-                'only --work-dir to resume that study'
-            )
+        _check_extension(read_study(work_dir), study, work_dir)
     paths = {name: work_dir / f'labels/{name}.json' for name in files}
     for name, labels in paths.items():
         # jobs that are done or running have used this file
@@ -256,6 +259,27 @@ def write_study(study: Study, files: Mapping[str, dict], work_dir: Path) -> None
         if not labels.is_file():
             write_coco(files[name], labels)
     atomic_write(path, lambda path: path.write_text(study.to_json()))
+
+
+def _check_extension(earlier: Study, study: Study, work_dir: Path) -> None:
+    for name, old in asdict(earlier).items():
+        new = getattr(study, name)
+        if name in ('arms', 'labels', 'rates'):
+            allowed = set(old) <= set(new)
+        elif name == 'seeds':
+            allowed = old <= new
+        else:
+            allowed = old == new
+        if not allowed:
+            setting = 'the classes' if name == 'classes' else f'--{name.replace("_", "-")}'
+            raise InputError(
+                f'{work_dir} contains a study with {setting} {_words(old)}, not {_words(new)}; set '
+                'another --work-dir, or pass only --work-dir to resume that study'
+            )
+
+
+def _words(value: object) -> str:
+    return ' '.join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _check_rates(rates: Sequence[float]) -> None:

@@ -9,7 +9,7 @@ import torch
 from mmcrosscl.checkpoints import atomic_write
 from mmcrosscl.engine import read_config
 from mmcrosscl.studies import create_study, jobs
-from mmcrosscl.studies.jobs import RESULT, job_config, job_folder, run_job
+from mmcrosscl.studies.jobs import RESULT, job_config, job_folder, read_results, run_job
 from mmcrosscl.studies.plan import FINAL, PRETRAIN, SEARCH, Job
 from mmcrosscl.studies.study import write_study
 from tests.evaluation.checkpoints import write_detector
@@ -64,6 +64,62 @@ def test_a_result_that_cannot_be_written_is_written_later(settings, tmp_path, mo
     # the searches belong to the first seed
     left = {path.parent.name.partition('-')[0] for path in tmp_path.glob('jobs/*/*.pth')}
     assert left == ({'search'} if seed else set())
+
+
+@pytest.mark.parametrize('done', [True, False])
+def test_a_study_that_is_extended_by_a_better_rate_is_tested_again(settings, tmp_path, done):
+    study, files = create_study(**settings)
+    write_study(study, files, tmp_path)
+    for job in study.plan.jobs():
+        run_job(tmp_path, study, job, execute)
+    final = Job(FINAL, 'random', 1, 12)
+    folder = job_folder(tmp_path, final)
+    earlier = json.loads((folder / RESULT).read_text())
+    # the lowest of equals
+    assert (earlier['rate'], earlier['length']) == (1e-3, 1)
+    if not done:
+        (folder / RESULT).unlink()
+
+    study, files = create_study(**{**settings, 'rates': [5e-4, *settings['rates']]})
+    write_study(study, files, tmp_path)
+    finals = {job.id for job in study.plan.jobs() if job.kind == FINAL}
+    # without the new searches, no rate is chosen
+    assert not finals & read_results(tmp_path, study).keys()
+    searches = [job for job in study.plan.needs(final) if job.rate == 5e-4]
+    for job in searches:
+        run_job(tmp_path, study, job, execute)
+    assert not finals & read_results(tmp_path, study).keys()
+    trained = []
+
+    def record(words: list[str], folder: Path) -> None:
+        trained.append(folder)
+        execute(words, folder)
+
+    assert run_job(tmp_path, study, final, record)['rate'] == 5e-4
+    # an interrupted training at another rate is not resumed
+    assert trained == [folder / 'lr0.0005x1'] * 2
+    assert read_config(str(trained[0] / 'config.py')).optim_wrapper.optimizer.lr == 5e-4
+    assert final.id in read_results(tmp_path, study)
+    # the test at the other rate is kept
+    assert {path.parts[-4] for path in folder.rglob('test/1/1.json')} == {
+        'lr0.001x1', 'lr0.0005x1'
+    }  # fmt: skip
+    assert not list(folder.rglob('*.pth'))
+
+
+def test_an_extension_that_changes_no_choice_keeps_all_tests(settings, tmp_path):
+    study, files = create_study(**settings)
+    write_study(study, files, tmp_path)
+    for job in study.plan.jobs():
+        run_job(tmp_path, study, job, execute)
+    before = read_results(tmp_path, study)
+    study, files = create_study(**{**settings, 'rates': [*settings['rates'], 4e-3]})
+    write_study(study, files, tmp_path)
+    for job in study.plan.possible(before):
+        if job.kind == SEARCH:
+            run_job(tmp_path, study, job, execute)
+    after = read_results(tmp_path, study)
+    assert before.items() <= after.items() and not study.plan.possible(after)
 
 
 @pytest.mark.parametrize('terms', ['', 'crosscl+'])

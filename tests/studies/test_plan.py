@@ -1,7 +1,7 @@
 import pytest
 
 from mmcrosscl.studies import Arm, Job, Plan
-from mmcrosscl.studies.plan import FINAL, PRETRAIN, SEARCH, best_search
+from mmcrosscl.studies.plan import FINAL, PRETRAIN, SEARCH
 
 PLAN = Plan(
     arms=(Arm(), Arm('crosscl'), Arm(weights='own')),
@@ -61,9 +61,12 @@ def test_jobs_that_need_a_failed_one_are_not_possible():
 
 def test_the_best_rate_has_the_highest_score_and_the_lowest_of_equals_wins():
     searches = PLAN.searches(PLAN.arms[0], 50)
-    scores = dict(zip((job.id for job in searches), (1.0, 3.0, 2.0, 2.5)))
-    assert best_search(searches, scores) == Job(SEARCH, 'random', 0, 50, 0.2)
-    assert best_search(searches, dict.fromkeys(scores, 0.0)) == searches[0]
+    final = Job(FINAL, 'random', 2, 50)
+    results = {job.id: dict(ap=ap) for job, ap in zip(searches, (1.0, 3.0, 2.0, 2.5))}
+    assert PLAN.chosen(final, results) == Job(SEARCH, 'random', 0, 50, 0.2)
+    assert PLAN.chosen(final, dict.fromkeys(results, dict(ap=0.0))) == searches[0]
+    del results[searches[-1].id]
+    assert PLAN.chosen(final, results) is None
 
 
 def test_names_of_folders_are_unique_for_similar_arms():

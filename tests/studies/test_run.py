@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from mmcrosscl.cli import main
 from mmcrosscl.errors import EXIT_INPUT, InputError, RunError
 from mmcrosscl.studies import create_study, jobs, publish, read_results_file, run, run_study
 from mmcrosscl.studies import study as study_module
-from mmcrosscl.studies.study import write_study
+from mmcrosscl.studies.study import read_study, write_study
 from tests.evaluation.checkpoints import write_crosscl
 from tests.studies.data import write_data
 
@@ -56,7 +57,7 @@ def test_a_study_is_interrupted_resumed_and_reported(tmp_path, monkeypatch):
     # no weights are left but those of the pre-training
     assert {path.parent.name.split('-')[0] for path in out.glob('jobs/*/*.pth')} == {'pretrain'}
     # pre-trained detectors start from their pre-training
-    log = (out / 'jobs/final-crosscl-12-seed1/output.log').read_text()
+    log = (out / 'jobs/final-crosscl-12-seed1/lr0.001x1/output.log').read_text()
     assert 'jobs/pretrain-crosscl-seed1/' in log
 
     # everything is written again from the results file
@@ -119,7 +120,7 @@ def test_settings_are_not_ignored_when_a_study_is_resumed(tmp_path, capsys):
 
 
 def test_a_signal_while_a_job_starts_reaches_the_job(tmp_path, monkeypatch):
-    runner = run.StudyRunner(tmp_path, create_study(**write_data(tmp_path))[0], lambda: None)
+    runner = run.StudyRunner(tmp_path, lambda: None)
 
     class Interrupted(subprocess.Popen):
         def __init__(self, command, **options):
@@ -158,6 +159,47 @@ def test_the_jobs_that_do_not_need_a_failed_one_run(tmp_path, monkeypatch, capsy
     assert len(read_results_file(tmp_path / 'out/results.json').jobs) == 6
 
 
+def write_result(work_dir, study, job, execute):
+    result = dict(ap=1.0, seconds=1.0, rate=job.rate, length=job.length)
+    if job.kind == 'final':
+        result['rate'] = min(study.rates)
+    (jobs.job_folder(work_dir, job) / jobs.RESULT).write_text(json.dumps(result))
+
+
+def test_a_worker_runs_the_jobs_of_an_extension(tmp_path, monkeypatch):
+    settings = {**write_data(tmp_path), 'arms': ['random'], 'seeds': 1}
+    work_dir = tmp_path / 'out'
+    write_study(*create_study(**settings), work_dir)
+    done = []
+
+    def run_job(work_dir, study, job, execute):
+        if not done:
+            write_study(*create_study(**{**settings, 'rates': [1e-4, 1e-3]}), work_dir)
+        done.append(job.id)
+        write_result(work_dir, study, job, execute)
+
+    monkeypatch.setattr(run, 'run_job', run_job)
+    run.StudyRunner(work_dir, lambda: None).run()
+    assert sorted(done) == sorted(job.id for job in read_study(work_dir).plan.jobs())
+    assert 'search-random-12-lr0.0001-x2-seed0' in done
+
+
+def test_the_expected_time_contains_the_arms_of_an_extension(tmp_path, monkeypatch):
+    study, _ = create_study(**{**write_data(tmp_path), 'arms': ['random']})
+    timed = []
+
+    def estimate(work_dir, study):
+        timed.append(study.arms)
+        return {job.group: 10.0 for job in study.plan.jobs()}
+
+    monkeypatch.setattr(run, 'estimate', estimate)
+    extended = replace(study, arms=('random', 'crosscl'))
+    for each in (study, study, extended, extended):
+        run.write_estimate(tmp_path, each)
+    assert timed == [study.arms, extended.arms]
+    assert run.expected_seconds(tmp_path, extended) == 10 * len(list(extended.plan.jobs()))
+
+
 def test_a_worker_whose_device_fails_leaves_the_jobs_to_the_others(tmp_path, monkeypatch):
     work_dir = tmp_path / 'out'
     settings = {**write_data(tmp_path), 'arms': ['random', 'weights'], 'seeds': 1}
@@ -170,18 +212,17 @@ def test_a_worker_whose_device_fails_leaves_the_jobs_to_the_others(tmp_path, mon
     def run_job(work_dir, study, job, execute):
         if execute.keywords['device'] == 'broken':
             raise RunError('no device')
-        path = jobs.job_folder(work_dir, job) / jobs.RESULT
-        path.write_text(json.dumps(dict(ap=1.0, seconds=1.0)))
+        write_result(work_dir, study, job, execute)
 
     monkeypatch.setattr(run, 'run_job', run_job)
-    run.StudyRunner(work_dir, study, lambda: None).run()
+    run.StudyRunner(work_dir, lambda: None).run()
     assert len(jobs.read_results(work_dir, study)) == len(list(study.plan.jobs()))
     # without another worker, the error remains
     monkeypatch.setattr(run, 'visible_devices', lambda: ['broken'])
     for path in work_dir.glob('jobs/*/result.json'):
         path.unlink()
     with pytest.raises(RunError, match='because 1 failed; the first is .*: no device'):
-        run.StudyRunner(work_dir, study, lambda: None).run()
+        run.StudyRunner(work_dir, lambda: None).run()
 
 
 def test_a_changed_detector_ends_the_study(tmp_path, monkeypatch):
@@ -192,20 +233,20 @@ def test_a_changed_detector_ends_the_study(tmp_path, monkeypatch):
     write_study(study, files, tmp_path / 'out')
 
     def run_job(work_dir, study, job, execute):
-        path = jobs.job_folder(work_dir, job) / jobs.RESULT
-        path.write_text(json.dumps(dict(ap=1.0, seconds=1.0)))
+        write_result(work_dir, study, job, execute)
         detector.write_text(detector.read_text() + 'optim_wrapper = dict(clip_grad=None)\n')
 
     monkeypatch.setattr(run, 'run_job', run_job)
     with pytest.raises(InputError, match=r'mine\.py has changed since the job search-random'):
-        run.StudyRunner(tmp_path / 'out', study, lambda: None).run()
+        run.StudyRunner(tmp_path / 'out', lambda: None).run()
     assert len(jobs.read_results(tmp_path / 'out', study)) == 1
 
 
 def test_a_job_that_another_process_finished_is_not_reported_as_failed(tmp_path, monkeypatch):
-    study, _ = create_study(**write_data(tmp_path))
-    runner = run.StudyRunner(tmp_path, study, lambda: None)
-    first, second = (job.id for job in runner.jobs[:2])
+    study, files = create_study(**write_data(tmp_path))
+    write_study(study, files, tmp_path)
+    runner = run.StudyRunner(tmp_path, lambda: None)
+    first, second, *_ = (job.id for job in study.plan.jobs())
     runner._failed = {first: RunError('the disk is full'), second: RunError('no memory')}
     monkeypatch.setattr(run, 'read_results', lambda *_: {first: {}})
     with pytest.raises(RunError, match=f'because 1 failed; the first is {second}: no memory'):

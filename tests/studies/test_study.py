@@ -9,7 +9,7 @@ import pytest
 from mmcrosscl.engine import read_config
 from mmcrosscl.errors import InputError
 from mmcrosscl.studies import Study, create_study
-from mmcrosscl.studies.study import write_study
+from mmcrosscl.studies.study import read_study, write_study
 from tests.evaluation.checkpoints import write_detector
 from tests.studies.data import write_data
 
@@ -60,8 +60,27 @@ def test_a_study_is_extended_by_seeds(settings, tmp_path):
     assert Study.from_json((tmp_path / 'study.json').read_text()).seeds == 2
     assert all(path.read_text() == text for path, text in before.items())
     assert {path.name.split('@')[0] for path in (tmp_path / 'labels').iterdir()} >= {'train.1'}
-    with pytest.raises(InputError, match='contains a study with other settings'):
+    with pytest.raises(InputError, match=r'contains a study with --seeds 2, not 1; set another'):
         write_study(*create_study(**{**settings, 'seeds': 1}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('name', 'more'),
+    [('arms', ['global', 'random', 'crosscl']), ('labels', [8, 12, 20]), ('rates', [1e-3, 5e-4])],
+)
+def test_a_study_is_extended_by_arms_labels_and_rates(settings, tmp_path, name, more):
+    study, files = create_study(**settings)
+    write_study(study, files, tmp_path)
+    before = {path: path.read_text() for path in (tmp_path / 'labels').iterdir()}
+    write_study(*create_study(**{**settings, name: more}), tmp_path)
+    extended = read_study(tmp_path)
+    assert getattr(extended, name) == tuple(more)
+    assert {job.id for job in extended.plan.jobs()} > {job.id for job in study.plan.jobs()}
+    assert all(path.read_text() == text for path, text in before.items())
+    old, new = (' '.join(map(str, values)) for values in (more, settings[name]))
+    with pytest.raises(InputError, match=f'contains a study with --{name} {old}, not {new}; set'):
+        write_study(study, files, tmp_path)
+    assert read_study(tmp_path) == extended
 
 
 def test_a_study_whose_labels_have_changed_is_not_extended(tmp_path):
@@ -85,8 +104,10 @@ def test_a_study_is_read_as_it_was_written(settings, tmp_path):
     assert Study.from_json((tmp_path / 'study.json').read_text()) == study
     assert study.classes == ('brick', 'cat', 'coffee', 'coins', 'grass', 'gravel')
     write_study(study, files, tmp_path)
-    with pytest.raises(InputError, match='contains a study with other settings'):
+    with pytest.raises(InputError, match='contains a study with --fine-tune-iters 2, not 5; set'):
         write_study(replace(study, fine_tune_iters=5), files, tmp_path)
+    with pytest.raises(InputError, match='contains a study with the classes brick cat .*, not a;'):
+        write_study(replace(study, classes=('a',)), files, tmp_path)
 
 
 def test_the_default_rates_are_multiples_of_that_of_the_detector(settings):
