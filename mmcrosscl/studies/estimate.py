@@ -1,5 +1,6 @@
 """Expected duration of a study, from timed steps on this machine."""
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
+from mmcrosscl.checkpoints import atomic_write
 from mmcrosscl.datasets import UnlabeledDataset
 from mmcrosscl.detectors import (
     Schedule,
@@ -25,11 +27,47 @@ from mmcrosscl.engine import load_config, merge_changes, read_config
 
 from .arms import Arm
 from .fine_tuning import Labels, fine_tuning_config
+from .jobs import read_results
 from .plan import FINAL, PRETRAIN, SEARCH, Job
 from .study import Study
 
+# file with the seconds of a job by its group
+ESTIMATE = 'estimate.json'
 # start of a process, which imports torch and MMDetection and builds the datasets
 START = 15.0
+
+
+def write_estimate(work_dir: Path, study: Study) -> None:
+    """Time the steps of a study, unless this was done for each of its arms."""
+    path = work_dir / ESTIMATE
+    if {job.group for job in study.plan.jobs()} <= _estimated(work_dir).keys():
+        return
+    seconds = estimate(work_dir, study)
+    atomic_write(path, lambda path: path.write_text(json.dumps(seconds)))
+
+
+def expected_seconds(work_dir: Path, study: Study) -> float:
+    """Return the seconds that all jobs are expected to take."""
+    seconds = _estimated(work_dir)
+    return sum(seconds.get(job.group, 0) for job in study.plan.jobs())
+
+
+def _estimated(work_dir: Path) -> dict[str, float]:
+    path = work_dir / ESTIMATE
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def remaining_seconds(work_dir: Path, study: Study) -> float:
+    """Return the time that the jobs that are not done take, as the done jobs of their group did."""
+    results = read_results(work_dir, study)
+    jobs = list(study.plan.jobs())
+    seconds: dict[str, list[float]] = {}
+    for job in jobs:
+        if job.id in results:
+            seconds.setdefault(job.group, []).append(results[job.id]['seconds'])
+    means = _estimated(work_dir)
+    means.update({group: sum(times) / len(times) for group, times in seconds.items()})
+    return sum(means.get(job.group, 0) for job in jobs if job.id not in results)
 
 
 def estimate(work_dir: Path, study: Study) -> dict[str, float]:

@@ -30,7 +30,7 @@ from mmcrosscl.errors import (
 )
 from mmcrosscl.progress import ProgressBar, write_line
 
-from .estimate import estimate
+from .estimate import expected_seconds, remaining_seconds, write_estimate
 from .inputs import INPUTS, check_unchanged, job_inputs
 from .jobs import config_lock, job_folder, read_results, run_job
 from .plan import Job
@@ -38,7 +38,6 @@ from .publish import RESULTS, Results, markdown, publish
 from .study import STUDY, Study, create_study, read_study, write_study
 
 LOG = 'output.log'
-ESTIMATE = 'estimate.json'
 # seconds between two looks at the jobs of other workers
 POLL = 5.0
 
@@ -115,26 +114,6 @@ def _lock(file: TextIO, operation: int) -> None:
             f'{file.name} cannot be locked: {error.strerror}; set --work-dir to a folder on a file '
             'system with locks, such as a local disk'
         ) from error
-
-
-def write_estimate(work_dir: Path, study: Study) -> None:
-    """Time the steps of a study, unless this was done for each of its arms."""
-    path = work_dir / ESTIMATE
-    if {job.group for job in study.plan.jobs()} <= _estimated(work_dir).keys():
-        return
-    seconds = estimate(work_dir, study)
-    atomic_write(path, lambda path: path.write_text(json.dumps(seconds)))
-
-
-def expected_seconds(work_dir: Path, study: Study) -> float:
-    """Return the seconds that all jobs are expected to take."""
-    seconds = _estimated(work_dir)
-    return sum(seconds.get(job.group, 0) for job in study.plan.jobs())
-
-
-def _estimated(work_dir: Path) -> dict[str, float]:
-    path = work_dir / ESTIMATE
-    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _write_results(work_dir: Path) -> str:
@@ -357,19 +336,6 @@ def visible_devices() -> Sequence[str | None]:
         return [None]
     visible = os.environ.get('CUDA_VISIBLE_DEVICES')
     return visible.split(',') if visible else [str(index) for index in range(count)]
-
-
-def remaining_seconds(work_dir: Path, study: Study) -> float:
-    """Return the time that the jobs that are not done take, as the done jobs of their group did."""
-    results = read_results(work_dir, study)
-    jobs = list(study.plan.jobs())
-    seconds: dict[str, list[float]] = {}
-    for job in jobs:
-        if job.id in results:
-            seconds.setdefault(job.group, []).append(results[job.id]['seconds'])
-    means = _estimated(work_dir)
-    means.update({group: sum(times) / len(times) for group, times in seconds.items()})
-    return sum(means.get(job.group, 0) for job in jobs if job.id not in results)
 
 
 def _last_line(log: Path) -> str:

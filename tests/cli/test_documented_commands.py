@@ -18,7 +18,7 @@ from mmengine.config import utils
 from yapf.yapflib import yapf_api
 
 from mmcrosscl.cli import VERBS, build_parser
-from mmcrosscl.studies import run
+from mmcrosscl.studies import estimate, run
 from tests.cli import stand_ins
 from tests.cli.stand_ins import ROOT, labeled, photos
 from tests.datasets.demo.test_scenes import needs_packages
@@ -182,7 +182,7 @@ def test_every_command_is_run_or_names_what_it_needs(page):
 @pytest.fixture
 def without_jobs(monkeypatch):
     """Let a study end before its jobs, which tests/studies/test_run.py runs."""
-    monkeypatch.setattr(run, 'estimate', lambda work_dir, study: {})
+    monkeypatch.setattr(estimate, 'estimate', lambda work_dir, study: {})
     monkeypatch.setattr(run.StudyRunner, 'run', lambda self: None)
 
 

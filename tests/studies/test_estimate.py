@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from mmcrosscl.studies import create_study
 from mmcrosscl.studies import estimate as module
-from mmcrosscl.studies.estimate import START, estimate
+from mmcrosscl.studies.estimate import START, estimate, expected_seconds, write_estimate
 from mmcrosscl.studies.study import write_study
 from tests.studies.data import write_data
 
@@ -27,3 +29,19 @@ def test_each_arm_is_timed_with_its_own_settings(tmp_path, monkeypatch):
     assert found.pop('search') == search
     # of two seeds, only the second one is fine-tuned again
     assert found == dict(final=START + search / 2 + 4 * 0.5)
+
+
+def test_the_expected_time_contains_the_arms_of_an_extension(tmp_path, monkeypatch):
+    study, _ = create_study(**{**write_data(tmp_path), 'arms': ['random']})
+    timed = []
+
+    def time_steps(work_dir, study):
+        timed.append(study.arms)
+        return {job.group: 10.0 for job in study.plan.jobs()}
+
+    monkeypatch.setattr(module, 'estimate', time_steps)
+    extended = replace(study, arms=('random', 'crosscl'))
+    for each in (study, study, extended, extended):
+        write_estimate(tmp_path, each)
+    assert timed == [study.arms, extended.arms]
+    assert expected_seconds(tmp_path, extended) == 10 * len(list(extended.plan.jobs()))

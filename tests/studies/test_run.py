@@ -5,14 +5,21 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mmcrosscl.cli import main
 from mmcrosscl.errors import EXIT_INPUT, InputError, RunError
-from mmcrosscl.studies import create_study, jobs, publish, read_results_file, run, run_study
+from mmcrosscl.studies import (
+    create_study,
+    estimate,
+    jobs,
+    publish,
+    read_results_file,
+    run,
+    run_study,
+)
 from mmcrosscl.studies import study as study_module
 from mmcrosscl.studies.study import read_study, write_study
 from tests.evaluation.checkpoints import write_crosscl
@@ -140,7 +147,7 @@ def test_the_jobs_that_do_not_need_a_failed_one_run(tmp_path, monkeypatch, capsy
     changes = tmp_path / 'bad.py'
     changes.write_text('model = dict(momentum=2.0)')
     monkeypatch.setattr(run, 'visible_devices', lambda: ['0', '0'])
-    monkeypatch.setattr(run, 'estimate', lambda work_dir, study: {})
+    monkeypatch.setattr(estimate, 'estimate', lambda work_dir, study: {})
     settings = {**settings, 'arms': [f'crosscl@{changes}', 'random'], 'seeds': 1}
     with pytest.raises(RunError) as error:
         run_study(tmp_path / 'out', settings)
@@ -182,22 +189,6 @@ def test_a_worker_runs_the_jobs_of_an_extension(tmp_path, monkeypatch):
     run.StudyRunner(work_dir, lambda: None).run()
     assert sorted(done) == sorted(job.id for job in read_study(work_dir).plan.jobs())
     assert 'search-random-12-lr0.0001-x2-seed0' in done
-
-
-def test_the_expected_time_contains_the_arms_of_an_extension(tmp_path, monkeypatch):
-    study, _ = create_study(**{**write_data(tmp_path), 'arms': ['random']})
-    timed = []
-
-    def estimate(work_dir, study):
-        timed.append(study.arms)
-        return {job.group: 10.0 for job in study.plan.jobs()}
-
-    monkeypatch.setattr(run, 'estimate', estimate)
-    extended = replace(study, arms=('random', 'crosscl'))
-    for each in (study, study, extended, extended):
-        run.write_estimate(tmp_path, each)
-    assert timed == [study.arms, extended.arms]
-    assert run.expected_seconds(tmp_path, extended) == 10 * len(list(extended.plan.jobs()))
 
 
 def test_a_worker_whose_device_fails_leaves_the_jobs_to_the_others(tmp_path, monkeypatch):
