@@ -84,8 +84,8 @@ def run_job(work_dir: Path, study: Study, job: Job, execute: Execute) -> dict:
     # an interrupted job took longer than this; only the estimate of the remaining time uses it
     result['seconds'] = time.monotonic() - begin
     atomic_write(folder / RESULT, lambda path: path.write_text(json.dumps(result, indent=1)))
-    if job.kind == FINAL:
-        _remove_weights(work_dir, study, job)
+    if job.kind != PRETRAIN:
+        _remove_weights(work_dir, study, Job(FINAL, job.arm, job.seed, job.labels))
     return result
 
 
@@ -145,10 +145,12 @@ def _final(work_dir: Path, study: Study, job: Job, folder: Path, execute: Execut
     return dict(rate=best.rate, length=best.length, **_test_scores(tested))
 
 
-def _remove_weights(work_dir: Path, study: Study, job: Job) -> None:
-    """Remove the detectors that only the test of a job needed."""
-    searches = [each for each in study.plan.needs(job) if each.kind == SEARCH]
-    for each in (job, *(search for search in searches if search.seed == job.seed)):
+def _remove_weights(work_dir: Path, study: Study, final: Job) -> None:
+    """Remove the detectors that only a test needed, if it is done."""
+    if final.id not in read_results(work_dir, study):
+        return
+    searches = [each for each in study.plan.needs(final) if each.kind == SEARCH]
+    for each in (final, *(search for search in searches if search.seed == final.seed)):
         for weights in job_folder(work_dir, each).rglob('*.pth'):
             weights.unlink(missing_ok=True)
 

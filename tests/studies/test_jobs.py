@@ -120,6 +120,7 @@ def test_an_extension_that_changes_no_choice_keeps_all_tests(settings, tmp_path)
             run_job(tmp_path, study, job, execute)
     after = read_results(tmp_path, study)
     assert before.items() <= after.items() and not study.plan.possible(after)
+    assert not list(tmp_path.rglob('*.pth'))
 
 
 @pytest.mark.parametrize('terms', ['', 'crosscl+'])
