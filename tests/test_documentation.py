@@ -152,7 +152,8 @@ def test_the_settings_of_the_evidence_change_a_pre_training_config():
 
 
 @pytest.mark.parametrize(
-    'name', ['sensor', 'sensor50', 'demo', 'demo-rates', 'photos', 'r18', 'r18-long']
+    'name',
+    ['sensor', 'sensor50', 'sensor-detector', 'demo', 'demo-rates', 'photos', 'r18', 'r18-long'],
 )
 def test_the_tables_of_the_evidence_are_those_of_its_results_files(name):
     results = read_results_file(f'docs/evidence/{name}.json')

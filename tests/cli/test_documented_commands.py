@@ -126,9 +126,12 @@ SHORT = {
     'data/scenes/annotations/train.json': ['--labels', '20'],
     'data/sensor/annotations/train.json': ['--labels', '20'],
     'mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py': ['--from-scratch'],
+    'work_dirs/photos_detector': [
+        '--cfg-options', 'train_cfg.max_iters=1', 'train_cfg.val_interval=1',
+    ],
 }  # fmt: skip
 # the checkpoints that the short commands write
-SHORTER = {'epoch_36.pth': 'epoch_1.pth', '/my/': 'my/'}
+SHORTER = {'epoch_36.pth': 'epoch_1.pth', 'iter_1500.pth': 'iter_1.pth', '/my/': 'my/'}
 
 
 class Command(NamedTuple):
