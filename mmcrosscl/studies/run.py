@@ -62,20 +62,17 @@ def run_study(work_dir: str | Path, settings: Mapping[str, Any] | None = None) -
         Preempted: After SIGTERM or SIGUSR1, once the jobs have saved their checkpoints.
     """
     work_dir = Path(work_dir)
-    if settings is not None:
-        study, files = create_study(**settings)
-        with _locked(work_dir):
-            write_study(study, files, work_dir)
-            write_estimate(work_dir, study)
-    elif (work_dir / STUDY).is_file():
-        with _locked(work_dir):
-            study = read_study(work_dir)
-            write_estimate(work_dir, study)
-    else:
+    created = None if settings is None else create_study(**settings)
+    if created is None and not (work_dir / STUDY).is_file():
         raise InputError(
             f'{work_dir} contains no study; pass --detector, --unlabeled, --train, --test, --arms '
             'and --labels'
         )
+    with _locked(work_dir):
+        if created is not None:
+            write_study(*created, work_dir)
+        study = read_study(work_dir)
+        write_estimate(work_dir, study)
     left = remaining_seconds(work_dir, study)
     runner = StudyRunner(work_dir, partial(_write_results, work_dir))
     if left:

@@ -62,7 +62,8 @@ def test_a_result_that_cannot_be_written_is_written_later(settings, tmp_path, mo
     assert (result['ap'], result['ap50']) == (25, 50)
     assert (job_folder(tmp_path, final) / RESULT).is_file()
     # the searches belong to the first seed
-    left = {path.parent.name.partition('-')[0] for path in tmp_path.glob('jobs/*/*.pth')}
+    weights = [path.relative_to(tmp_path / 'jobs') for path in tmp_path.rglob('*.pth')]
+    left = {path.parts[0].partition('-')[0] for path in weights}
     assert left == ({'search'} if seed else set())
 
 

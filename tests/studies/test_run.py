@@ -62,7 +62,8 @@ def test_a_study_is_interrupted_resumed_and_reported(tmp_path, monkeypatch):
     assert 'The study is not finished' not in text
     assert '| 12 | crosscl | ' in text and ' were expected.' in text
     # no weights are left but those of the pre-training
-    assert {path.parent.name.split('-')[0] for path in out.glob('jobs/*/*.pth')} == {'pretrain'}
+    weights = [path.relative_to(out / 'jobs') for path in out.rglob('*.pth')]
+    assert {path.parts[0].split('-')[0] for path in weights} == {'pretrain'}
     # pre-trained detectors start from their pre-training
     log = (out / 'jobs/final-crosscl-12-seed1/lr0.001x1/output.log').read_text()
     assert 'jobs/pretrain-crosscl-seed1/' in log
