@@ -23,6 +23,7 @@ from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
 from mmengine.registry import DefaultScope, Registry
 
+from .compat.transformers import without_unusable_transformers
 from .dependencies import check_requirements
 from .quiet import quiet_output
 
@@ -31,7 +32,7 @@ _ROOTS = [item for item in vars(registries).values() if isinstance(item, Registr
 # checked here because every module with a component imports this module
 check_requirements()
 # The first import prints that an optional package is missing. Most modules below need it anyway.
-with quiet_output():
+with quiet_output(), without_unusable_transformers():
     import mmpretrain.datasets  # noqa: F401
 
 # the algorithm, its neck, head, loss and queue, and the k-nearest-neighbor classifier

@@ -1,0 +1,36 @@
+"""Import of MMPretrain beside transformers 5, which its multimodal models cannot use."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from unittest.mock import patch
+
+# removed in transformers 5
+NEEDED = 'def find_pruneable_heads_and_indices'
+
+
+@contextmanager
+def without_unusable_transformers() -> Iterator[None]:
+    """Import MMPretrain without its multimodal models if they need an older transformers.
+
+    MMPretrain imports these models if it finds the metadata of transformers. Otherwise, it
+    registers placeholders whose error names the package.
+    """
+    original = metadata.distribution
+
+    def distribution(name: str) -> metadata.Distribution:
+        if name == 'transformers' and not _is_usable():
+            raise metadata.PackageNotFoundError(name)
+        return original(name)
+
+    with patch.object(metadata, 'distribution', distribution):
+        yield
+
+
+def _is_usable() -> bool:
+    spec = find_spec('transformers')
+    folders = (spec and spec.submodule_search_locations) or []
+    files = [Path(folder) / 'pytorch_utils.py' for folder in folders]
+    return any(path.is_file() and NEEDED in path.read_text() for path in files)
