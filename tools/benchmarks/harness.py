@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 # Every variant needs these packages, which are slow to import.
-IMPORTS = ['mmpretrain', 'mmcrosscl.models', 'mmcrosscl.datasets']
+IMPORTS = ['mmcrosscl.models', 'mmcrosscl.datasets']
 
 
 @dataclass
@@ -75,9 +75,13 @@ def compare(variants: Sequence[Variant], rounds: int) -> list[Measured]:
         RuntimeError: If a variant fails.
     """
     # The fork server imports the packages once. Forking a process from it takes a hundredth of the
-    # time of importing them in a new process.
-    context = get_context('forkserver')
-    context.set_forkserver_preload(IMPORTS)
+    # time of importing them in a new process. With a GPU, some packages initialize CUDA when they
+    # are imported, which a forked process cannot use.
+    if torch.cuda.is_available():
+        context = get_context('spawn')
+    else:
+        context = get_context('forkserver')
+        context.set_forkserver_preload(IMPORTS)
     workers = []
     for variant in variants:
         pipe, end = context.Pipe()
