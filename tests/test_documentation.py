@@ -149,11 +149,27 @@ def test_the_settings_of_the_evidence_change_a_pre_training_config():
     cfg.merge_from_dict(Config.fromfile('docs/evidence/momentum.py').to_dict())
     assert cfg.model.momentum == 0.01 and cfg.model.backbone.depth == 50
     assert OPTIM_WRAPPERS.get(cfg.optim_wrapper.type) is BFloat16OptimWrapper
+    cfg = Config.fromfile('configs/crosscl/r50_8xb32_folder.py')
+    cfg.merge_from_dict(Config.fromfile('docs/evidence/queue.py').to_dict())
+    assert cfg.model.queue.length == 512 and cfg.model.queue.type == 'mmcrosscl.KeyQueue'
+    assert OPTIM_WRAPPERS.get(cfg.optim_wrapper.type) is BFloat16OptimWrapper
 
 
 @pytest.mark.parametrize(
     'name',
-    ['sensor', 'sensor50', 'sensor-detector', 'demo', 'demo-rates', 'photos', 'r18', 'r18-long'],
+    [
+        'sensor',
+        'sensor50',
+        'sensor-long',
+        'sensor-detector',
+        'demo',
+        'demo-rates',
+        'photos',
+        'r18',
+        'r18-long',
+        'r18-pretrainings',
+        'queue',
+    ],
 )
 def test_the_tables_of_the_evidence_are_those_of_its_results_files(name):
     results = read_results_file(f'docs/evidence/{name}.json')
