@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from unittest.mock import patch
 
 # removed in transformers 5
 NEEDED = 'def find_pruneable_heads_and_indices'
@@ -20,13 +19,17 @@ def without_unusable_transformers() -> Iterator[None]:
     """
     original = metadata.distribution
 
-    def distribution(name: str) -> metadata.Distribution:
-        if name == 'transformers' and not _is_usable():
-            raise metadata.PackageNotFoundError(name)
-        return original(name)
+    def distribution(distribution_name: str) -> metadata.Distribution:
+        if distribution_name == 'transformers' and not _is_usable():
+            raise metadata.PackageNotFoundError(distribution_name)
+        return original(distribution_name)
 
-    with patch.object(metadata, 'distribution', distribution):
+    # MMPretrain has no setting for this, and imports the function by its name
+    metadata.distribution = distribution
+    try:
         yield
+    finally:
+        metadata.distribution = original
 
 
 def _is_usable() -> bool:

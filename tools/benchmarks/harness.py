@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import torch
@@ -59,6 +60,16 @@ class Measured:
         return statistics.median(self.seconds)
 
 
+def fork_server() -> ForkServerContext:
+    """Return a context whose processes are forked from a server that has imported the packages.
+
+    Forking such a process takes a hundredth of the time of importing the packages in a new one.
+    """
+    context = get_context('forkserver')
+    context.set_forkserver_preload(IMPORTS)
+    return context
+
+
 def compare(variants: Sequence[Variant], rounds: int) -> list[Measured]:
     """Measure the variants alternately, each in its own process.
 
@@ -74,14 +85,8 @@ def compare(variants: Sequence[Variant], rounds: int) -> list[Measured]:
     Raises:
         RuntimeError: If a variant fails.
     """
-    # The fork server imports the packages once. Forking a process from it takes a hundredth of the
-    # time of importing them in a new process. With a GPU, some packages initialize CUDA when they
-    # are imported, which a forked process cannot use.
-    if torch.cuda.is_available():
-        context = get_context('spawn')
-    else:
-        context = get_context('forkserver')
-        context.set_forkserver_preload(IMPORTS)
+    # with a GPU, some packages initialize CUDA when they are imported, and a fork cannot use it
+    context = get_context('spawn') if torch.cuda.is_available() else fork_server()
     workers = []
     for variant in variants:
         pipe, end = context.Pipe()

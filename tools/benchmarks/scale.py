@@ -26,7 +26,7 @@ from mmcrosscl.datasets import SeededSampler, UnlabeledDataset, folders, write_s
 from mmcrosscl.datasets.storage import RangeReader
 from mmcrosscl.engine.runner import ScalarHistoryHook
 
-from .harness import IMPORTS, memory, table
+from .harness import fork_server, memory, table
 from .loader import write_photos
 
 SCALARS = 16
@@ -286,8 +286,7 @@ def _exponent(values: dict[int, float]) -> float | str:
 
 def _measure(function: Measurement, n: int, settings: dict, rounds: int) -> dict[str, float]:
     """Return the medians over processes, each with an empty folder for indexes."""
-    context = get_context('forkserver')
-    context.set_forkserver_preload(IMPORTS)
+    context = fork_server()
     results = []
     for _ in range(rounds):
         with TemporaryDirectory() as cache:
