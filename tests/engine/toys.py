@@ -78,15 +78,20 @@ class Scores(BaseMetric):
 class Interrupt(Hook):
     """Kills the training before an iteration or a batch of a validation, or sends SIGTERM there.
 
-    A batch of a validation is given by the iteration before it and its number.
+    A batch of a validation is given by the iteration before it and its number. With ``scored``, the
+    training is killed after the validation of this iteration, when its result has been used.
     """
 
     priority = 'BELOW_NORMAL'
 
     def __init__(
-        self, train: int | None = None, killed: tuple | None = None, signaled: tuple | None = None
+        self,
+        train: int | None = None,
+        killed: tuple | None = None,
+        signaled: tuple | None = None,
+        scored: int | None = None,
     ) -> None:
-        self.train, self.killed, self.signaled = train, killed, signaled
+        self.train, self.killed, self.signaled, self.scored = train, killed, signaled, scored
         self.batches = 0
 
     def before_val_epoch(self, runner) -> None:
@@ -104,6 +109,10 @@ class Interrupt(Hook):
         if (runner.iter, self.batches) == self.killed:
             raise Killed
         self.batches += 1
+
+    def after_val(self, runner) -> None:
+        if runner.iter == self.scored:
+            raise Killed
 
 
 def toy(folder: Path, scores: Sequence[float] = (), by_epoch: bool = True, **settings) -> Config:

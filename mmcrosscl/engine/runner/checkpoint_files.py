@@ -129,6 +129,7 @@ class RunMarker:
 
         torchrun gives all runs the id 'none', unless it is told otherwise. If the first attempt
         ends before it writes the file, the next one would resume the earlier run.
+        :meth:`restore_earlier_run` restores the id.
 
         Raises:
             InputError: If the file cannot be written.
@@ -137,7 +138,20 @@ class RunMarker:
         launch = contents.get('launch', {})
         ids = filter(os.environ.get, LAUNCHES.values())
         if any(launch.get(name) == os.environ[name] for name in ids) and not self.restarted():
-            self._write({**contents, 'launch': {}})
+            self._write({**contents, 'launch': {}, 'ended': launch})
+
+    def restore_earlier_run(self) -> None:
+        """Restore the id that :meth:`end_earlier_run` removed, because this is no new run.
+
+        A job that trains and then tests would otherwise train again if it is restarted during the
+        test.
+
+        Raises:
+            InputError: If the file cannot be written.
+        """
+        contents = self._read()
+        if (launch := contents.pop('ended', None)) is not None:
+            self._write({**contents, 'launch': launch})
 
     def begin(self, checkpoints: Iterable[Path], resumes: bool) -> None:
         """Write the file, which lists the checkpoints that exist before the first attempt.

@@ -261,6 +261,7 @@ class ResumableRunner(Runner):
     def val(self) -> dict:
         """Validate. See :meth:`test` for the errors."""
         with self._running():
+            RunMarker(Path(self.work_dir)).restore_earlier_run()
             return super().val()
 
     @quiet_output()
@@ -271,6 +272,7 @@ class ResumableRunner(Runner):
             InputError: If a file of the dataset is missing, or results cannot be written.
         """
         with self._running():
+            RunMarker(Path(self.work_dir)).restore_earlier_run()
             return super().test()
 
     @contextmanager

@@ -15,6 +15,7 @@ from mmcrosscl.checkpoints import verify_checksums
 from mmcrosscl.engine import build_runner
 from mmcrosscl.errors import EXIT_PREEMPTED, InputError
 from tests.engine import runs
+from tests.engine.toys import toy, train
 
 KILLS, INTERVAL = 30, 2
 
@@ -155,8 +156,6 @@ def test_resuming_in_an_empty_work_dir_starts_from_scratch(tmp_path):
 
 def test_old_checkpoints_are_deleted_after_the_new_one_is_saved(tmp_path, monkeypatch):
     """This also applies to the best checkpoints, which are saved after an evaluation."""
-    from mmcrosscl.engine import SafeCheckpointHook
-
     existing = []
     replace = os.replace
 
@@ -166,20 +165,12 @@ def test_old_checkpoints_are_deleted_after_the_new_one_is_saved(tmp_path, monkey
         replace(source, target)
 
     monkeypatch.setattr(os, 'replace', spy)
-    cfg = runs.tiny_run(tmp_path, length=3)
-    cfg.default_hooks.checkpoint.update(max_keep_ckpts=1, save_best='score', rule='greater')
-    runner = build_runner(cfg)
-    hook = next(h for h in runner.hooks if isinstance(h, SafeCheckpointHook))
-    after_epoch = hook.after_train_epoch
-
-    def evaluated(runner):
-        after_epoch(runner)
-        hook.after_val_epoch(runner, dict(score=runner.epoch))
-
-    monkeypatch.setattr(hook, 'after_train_epoch', evaluated)
-    runner.train()
-    assert sorted(p.name for p in tmp_path.glob('work/*.pth')) == [
-        'best_score_epoch_2.pth', 'epoch_2.pth',
+    checkpoint = dict(max_keep_ckpts=1, save_best='score', rule='greater')
+    train(toy(tmp_path, scores=[0.1, 0.2, 0.3], default_hooks=dict(checkpoint=checkpoint)))
+    assert sorted(path.name for path in tmp_path.glob('*.pth')) == [
+        'best_score_epoch_3.pth', 'epoch_3.pth',
     ]  # fmt: skip
+    # after each epoch: the latest checkpoint, the best one, and the latest one again
+    assert len(existing) == 9
     for before in existing[1:]:
         assert before, 'no checkpoint existed while a new one was written'

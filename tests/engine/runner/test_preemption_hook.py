@@ -126,13 +126,22 @@ EARLY = dict(
 )
 BEST = dict(default_hooks=dict(checkpoint=dict(save_best='score', rule='greater', interval=1)))
 SCORES = [0.4, 0.5, 0.45, 0.44, 0.43, 0.42]
-MOMENTS = [dict(train=9), dict(train=8), dict(killed=(8, 2)), dict(signaled=(8, 2))]
+BOTH = {**PLATEAU, **BEST}
+MOMENTS = [
+    dict(train=9),
+    dict(train=8),
+    dict(killed=(8, 2)),
+    dict(signaled=(8, 2)),
+    dict(scored=8),
+]
 
 
-@pytest.mark.parametrize('settings', [PLATEAU, EARLY, BEST], ids=['plateau', 'early', 'best'])
+@pytest.mark.parametrize(
+    'settings', [PLATEAU, EARLY, BEST, BOTH], ids=['plateau', 'early', 'best', 'both']
+)
 @pytest.mark.parametrize('moment', MOMENTS, ids=str)
 def test_results_of_validations_survive(tmp_path, handlers, settings, moment):
-    """Killed after a validation or within it, or preempted within it."""
+    """Killed after a validation, within it or before a save after it, or preempted within it."""
 
     def start(name, **changes):
         settings_ = dict(train_cfg=dict(max_epochs=6), **settings)
@@ -151,7 +160,7 @@ def test_results_of_validations_survive(tmp_path, handlers, settings, moment):
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name])
     best = [sorted(p.name for p in (tmp_path / x).glob('best*')) for x in ('whole', 'parts')]
-    assert best[0] == best[1] and bool(best[0]) == (settings is BEST)
+    assert best[0] == best[1] and bool(best[0]) == ('default_hooks' in settings)
 
 
 @pytest.mark.parametrize('batch', [1, 5])

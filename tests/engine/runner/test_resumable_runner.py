@@ -26,6 +26,7 @@ from mmcrosscl.engine import (
 )
 from mmcrosscl.errors import InputError
 from tests.engine import runs
+from tests.engine.toys import toy
 from tests.ports import free_port
 
 
@@ -131,6 +132,15 @@ def test_default_hooks_are_merged_replaced_and_removed_by_name(tmp_path):
     assert set(hooks) == kept | {'RuntimeInfoHook'}
 
 
+@pytest.mark.parametrize('save_best', [None, 'score'])
+def test_a_validation_without_training_saves_nothing(tmp_path, save_best):
+    cfg = toy(tmp_path, scores=[0.5])
+    cfg.default_hooks = dict(checkpoint=dict(save_best=save_best, rule='greater'))
+    cfg.custom_hooks.append(dict(type='Interrupt'))
+    assert build_runner(cfg).val() == {'score': 0.5}
+    assert not list(tmp_path.rglob('*.pth'))
+
+
 TORCHRUN = ('TORCHELASTIC_RESTART_COUNT', 'TORCHELASTIC_RUN_ID')
 SLURM = ('SLURM_RESTART_COUNT', 'SLURM_JOB_ID')
 
@@ -182,6 +192,14 @@ def test_a_restart_after_a_run_that_did_not_begin_is_no_resume(attempt, tmp_path
         attempt(0, launch='none', model=dict(type='Unknown'))
     assert attempt(1, launch='none') is None
     assert attempt(2, length=2, launch='none') == (1, 3)
+
+
+def test_a_job_restarted_during_a_test_does_not_train_again(attempt, tmp_path):
+    attempt(0, length=1)
+    cfg = toy(tmp_path / 'work', scores=[0.5])
+    cfg.custom_hooks.append(dict(type='Interrupt'))
+    build_runner(cfg).val()
+    assert attempt(1, length=2) == (1, 3)
 
 
 def test_a_restarted_job_resumes_the_checkpoint_before_a_damaged_one(attempt, tmp_path):
