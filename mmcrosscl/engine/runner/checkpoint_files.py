@@ -1,24 +1,21 @@
-"""Search for the checkpoints of a run that are intact and that this run has saved."""
+"""Search for the checkpoint that a run resumes from."""
 
-import json
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
+from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from mmcrosscl.checkpoints import atomic_write, verify_checksums
+from mmcrosscl.checkpoints import verify_checksums
+from mmcrosscl.engine.sources import initial_sources
 from mmcrosscl.errors import DamagedCheckpointError, InputError
 
-# maps the variable for the number of restarts to the variable for the id of all attempts
-LAUNCHES = {
-    'TORCHELASTIC_RESTART_COUNT': 'TORCHELASTIC_RUN_ID',
-    'SLURM_RESTART_COUNT': 'SLURM_JOB_ID',
-    'MMCROSSCL_RESTARTS': 'MMCROSSCL_LAUNCH',
-}
+from .machines import copy_to_machines, refuse_checkpoints_elsewhere
+from .run_marker import RunMarker
 
 
 def checkpoint_place(runner: Runner) -> tuple[Path, str]:
@@ -101,97 +98,66 @@ def newest_intact(paths: Iterable[Path], logger: MMLogger) -> Path | None:
     return None
 
 
-class RunMarker:
-    """File in the work dir that separates the checkpoints of a run from those of earlier runs.
+def checkpoint_to_resume(runner: Runner, auto_resume: bool) -> str | None:
+    """Search for the checkpoint that a training resumes from.
 
-    The first attempt of a run writes the file. If torchrun or Slurm restarts the run, the restarted
-    run may resume only from checkpoints that were saved after the first attempt started. The file
-    also contains the iteration of the last complete validation, because the checkpoint before a
-    validation cannot tell whether it was completed.
+    All ranks must call the function. If a launcher has restarted the run, only its own checkpoints
+    are used, and with ``auto_resume`` also those of the earlier run. The checkpoint is copied to
+    machines that do not share the work dir.
 
     Args:
-        work_dir (Path): Work dir of the run.
+        runner (Runner): The runner, before training starts.
+        auto_resume (bool): Whether to resume from the newest intact checkpoint.
+
+    Returns:
+        str | None: The path, '' to start from the initial weights, or None to let MMEngine decide.
+
+    Raises:
+        InputError: If all checkpoints are damaged, if only another machine has checkpoints, or if a
+            file cannot be written.
     """
-
-    def __init__(self, work_dir: Path) -> None:
-        self.path = work_dir / 'run.json'
-
-    def restarted(self) -> bool:
-        """Return whether this is a restart by a launcher and an earlier attempt wrote the file."""
-        launch = self._read().get('launch', {})
-        return any(
-            int(os.environ.get(count, 0)) > 0 and launch.get(name) == os.environ.get(name)
-            for count, name in LAUNCHES.items()
-        )
-
-    def end_earlier_run(self) -> None:
-        """Remove the id of an earlier run, unless this is a restart of that run.
-
-        torchrun gives all runs the id 'none', unless it is told otherwise. If the first attempt
-        ends before it writes the file, the next one would resume the earlier run.
-        :meth:`restore_earlier_run` restores the id.
-
-        Raises:
-            InputError: If the file cannot be written.
-        """
-        contents = self._read()
-        launch = contents.get('launch', {})
-        ids = filter(os.environ.get, LAUNCHES.values())
-        if any(launch.get(name) == os.environ[name] for name in ids) and not self.restarted():
-            self._write({**contents, 'launch': {}, 'ended': launch})
-
-    def restore_earlier_run(self) -> None:
-        """Restore the id that :meth:`end_earlier_run` removed, because this is no new run.
-
-        A job that trains and then tests would otherwise train again if it is restarted during the
-        test.
-
-        Raises:
-            InputError: If the file cannot be written.
-        """
-        contents = self._read()
-        if (launch := contents.pop('ended', None)) is not None:
-            self._write({**contents, 'launch': launch})
-
-    def begin(self, checkpoints: Iterable[Path], resumes: bool) -> None:
-        """Write the file, which lists the checkpoints that exist before the first attempt.
-
-        Args:
-            checkpoints (Iterable[Path]): The checkpoints.
-            resumes (bool): Whether the attempt resumes an earlier run in the folder.
-
-        Raises:
-            InputError: If the file cannot be written.
-        """
-        contents = dict(
-            launch={name: os.environ.get(name) for name in LAUNCHES.values()},
-            earlier={str(path): path.stat().st_mtime_ns for path in checkpoints},
-            validated=self.validated() if resumes else None,
-        )
-        self._write(contents)
-
-    def of_this_run(self, checkpoints: Iterable[Path]) -> list[Path]:
-        """Return the checkpoints that were saved after the first attempt started."""
-        earlier = self._read().get('earlier', {})
-        return [path for path in checkpoints if earlier.get(str(path)) != path.stat().st_mtime_ns]
-
-    def validated(self) -> int | None:
-        """Return the iteration of the last complete validation, or None if there was none."""
-        return self._read().get('validated')
-
-    def note_validation(self, iteration: int) -> None:
-        """Write the iteration of the last complete validation.
-
-        Raises:
-            InputError: If the file cannot be written.
-        """
-        self._write({**self._read(), 'validated': iteration})
-
-    def _write(self, contents: dict) -> None:
-        atomic_write(self.path, lambda path: path.write_text(json.dumps(contents)))
-
-    def _read(self) -> dict:
+    marker = RunMarker(Path(runner.work_dir))
+    # The launcher of each machine counts only its own restarts.
+    restarted = torch.tensor(int(marker.restarted()))
+    all_reduce(restarted, 'max')
+    # Only the main process searches, because other machines may not have access to its disk.
+    found: list[str | InputError | None] = [None]
+    if is_main_process():
         try:
-            return json.loads(self.path.read_text())
-        except (OSError, ValueError):
-            return {}
+            found = [_find_checkpoint(runner, marker, bool(restarted), auto_resume)]
+        except InputError as error:
+            found = [error]
+    broadcast_object_list(found)
+    if isinstance(found[0], InputError):
+        raise found[0]
+    if found[0]:
+        copy_to_machines(Path(found[0]))
+    elif auto_resume:
+        place = checkpoint_place(runner)
+        refuse_checkpoints_elsewhere(list_checkpoints(Path(runner.work_dir), *place))
+    return found[0]
+
+
+def _find_checkpoint(
+    runner: Runner, marker: RunMarker, restarted: bool, auto_resume: bool
+) -> str | None:
+    checkpoints = list_checkpoints(Path(runner.work_dir), *checkpoint_place(runner))
+    found = None
+    if restarted and (own := marker.of_this_run(checkpoints)):
+        # a run that resumed an earlier one can use its checkpoints too
+        earlier = [path for path in checkpoints if path not in own and auto_resume]
+        found = newest_intact([*own, *earlier], runner.logger)
+    elif not restarted:
+        marker.begin(checkpoints, resumes=auto_resume)
+    if found is not None:
+        return str(found)
+    if not auto_resume:
+        return None
+    found = newest_intact(checkpoints, runner.logger)
+    if found is None:
+        sources = ' and '.join(initial_sources(runner.cfg))
+        runner.logger.warning(
+            f'{runner.work_dir} contains no checkpoint to resume from. Training starts from '
+            f'{f"the weights of {sources}" if sources else "scratch"}.'
+        )
+    return str(found or '')

@@ -15,10 +15,11 @@ from mmcrosscl.engine.optim.updates import updates_now
 from mmcrosscl.errors import EXIT_PREEMPTED, PREEMPTING, Preempted
 from mmcrosscl.registry import HOOKS
 
-from .checkpoint_files import RunMarker, checkpoint_place
+from .checkpoint_files import checkpoint_place
 from .checkpoint_hook import SafeCheckpointHook, progress_of, step_of
 from .loops import validates_now
 from .process_groups import collective_timeout
+from .run_marker import RunMarker
 from .signals import handle, restore
 
 

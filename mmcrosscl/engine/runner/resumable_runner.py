@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 import torch
-from mmengine.dist import all_reduce, broadcast_object_list, is_main_process, master_only
+from mmengine.dist import master_only
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -21,22 +21,21 @@ from mmcrosscl.checkpoints import atomic_write, model_input_format
 from mmcrosscl.compat.fused_optimizer import without_unsupported_fused
 from mmcrosscl.devices import check_device
 from mmcrosscl.engine.hooks import PretrainedHook
-from mmcrosscl.engine.sources import initial_sources
 from mmcrosscl.engine.unwrap import unwrap_model
 from mmcrosscl.errors import UNUSABLE, InputError, RunError
 from mmcrosscl.models import CrossCL
 from mmcrosscl.quiet import quiet_output
 from mmcrosscl.registry import HOOKS, RUNNERS, component_class
 
-from .checkpoint_files import RunMarker, checkpoint_place, list_checkpoints, newest_intact
+from .checkpoint_files import checkpoint_to_resume
 from .data_loading import ADVICE, keep_alive_on_signals, restore_death_reports
 from .defaults import DEFAULT_HOOKS
 from .deferred_message_hub import DeferredMessageHub
 from .file_errors import missing_file, unusable_file
 from .initial_weights import check_initial_weights, checkpoints_of, not_downloaded
 from .loops import resumable
-from .machines import copy_to_machines, refuse_checkpoints_elsewhere
 from .process_groups import check_launcher, join_gloo, prepare_network
+from .run_marker import RunMarker
 from .safe_loading import checkpoint_loading
 from .screen import show_on_screen
 from .unknown_categories import no_images
@@ -235,7 +234,7 @@ class ResumableRunner(Runner):
         try:
             with self._running():
                 super().dump_config()
-                self._resume_from = self._checkpoint_to_resume()
+                self._resume_from = checkpoint_to_resume(self, self._auto_resume)
                 self._check_initial_weights()
                 return super().train()
         except RuntimeError as error:
@@ -328,48 +327,3 @@ class ResumableRunner(Runner):
             self.load_checkpoint(start)
         elif self._resume_from is None:
             super().load_or_resume()
-
-    def _checkpoint_to_resume(self) -> str | None:
-        """Return a path to resume from, '' to start from scratch, None to let MMEngine decide."""
-        marker = RunMarker(Path(self.work_dir))
-        # The launcher of each machine counts only its own restarts.
-        restarted = torch.tensor(int(marker.restarted()))
-        all_reduce(restarted, 'max')
-        # Only the main process searches, because other machines may not have access to its disk.
-        found: list[str | InputError | None] = [None]
-        if is_main_process():
-            try:
-                found = [self._find_checkpoint(marker, bool(restarted))]
-            except InputError as error:
-                found = [error]
-        broadcast_object_list(found)
-        if isinstance(found[0], InputError):
-            raise found[0]
-        if found[0]:
-            copy_to_machines(Path(found[0]))
-        elif self._auto_resume:
-            place = checkpoint_place(self)
-            refuse_checkpoints_elsewhere(list_checkpoints(Path(self.work_dir), *place))
-        return found[0]
-
-    def _find_checkpoint(self, marker: RunMarker, restarted: bool) -> str | None:
-        checkpoints = list_checkpoints(Path(self.work_dir), *checkpoint_place(self))
-        found = None
-        if restarted and (own := marker.of_this_run(checkpoints)):
-            # a run that resumed an earlier one can use its checkpoints too
-            earlier = [path for path in checkpoints if path not in own and self._auto_resume]
-            found = newest_intact([*own, *earlier], self.logger)
-        elif not restarted:
-            marker.begin(checkpoints, resumes=self._auto_resume)
-        if found is not None:
-            return str(found)
-        if not self._auto_resume:
-            return None
-        found = newest_intact(checkpoints, self.logger)
-        if found is None:
-            sources = ' and '.join(initial_sources(self.cfg))
-            self.logger.warning(
-                f'{self.work_dir} contains no checkpoint to resume from. Training starts from '
-                f'{f"the weights of {sources}" if sources else "scratch"}.'
-            )
-        return str(found or '')
