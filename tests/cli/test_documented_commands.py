@@ -80,7 +80,7 @@ ELSEWHERE = {
     ),
     'mmcrosscl replay configs/crosscl/r50_8xb32.py'
     ' work_dirs/r50_8xb32/non_finite_iter_1234_rank_0.pth': (
-        'tests/engine/optim/test_non_finite.py'
+        'tests/engine/optim/test_replay.py'
         '::test_consecutive_nan_inf_steps_stop_training_and_can_be_replayed'
     ),
     'tools/dist_train.sh configs/crosscl/r18_demo.py 2': (

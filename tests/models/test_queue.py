@@ -42,3 +42,14 @@ def test_enqueue_does_not_change_returned_keys():
 def test_an_empty_queue_or_key_raises_an_error(dim, length):
     with pytest.raises(InputError, match='at least 1'):
         KeyQueue(dim, length)
+
+
+def test_the_queue_rejects_nan_inf_keys():
+    queue = KeyQueue(3, 8)
+    before = queue.keys.clone()
+    keys = torch.ones(4, 3)
+    keys[1, 2], keys[3, 0] = torch.nan, torch.inf
+    queue.enqueue(keys)
+    assert torch.equal(queue.keys[[0, 2]], keys[[0, 2]])
+    assert torch.equal(queue.keys[[1, 3]], before[[1, 3]])
+    assert queue.pointer == 4
