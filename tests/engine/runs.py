@@ -90,6 +90,18 @@ class Poison(Hook):
         model.head.terms = [term._replace(weight=weight) for term in model.head.terms]
 
 
+@HOOKS.register_module()
+class Crash(Hook):
+    """Raises torch's error for a dead worker at an iteration."""
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.iteration:
+            raise RuntimeError('DataLoader worker (pid 1) is killed by signal: Killed.')
+
+
 class Half(AmpOptimWrapper):
     """An ``AmpOptimWrapper`` for the CPU, which MMEngine's class does not support.
 

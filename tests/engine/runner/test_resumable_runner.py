@@ -1,7 +1,6 @@
-"""The state that the runner restores, and the checkpoints that it resumes from."""
+"""The state that the runner restores, the parts that it replaces, and errors."""
 
 import os
-import re
 import runpy
 import signal
 import sys
@@ -9,37 +8,20 @@ import warnings
 from pathlib import Path
 
 import pytest
-import torch
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
 from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.utils import get_installed_path
 
-from mmcrosscl.checkpoints import read_checkpoint
 from mmcrosscl.engine import (
     DEFAULT_HOOKS,
     ResumableEpochLoop,
     ResumableIterLoop,
     ResumableRunner,
     build_runner,
-    load_config,
 )
 from mmcrosscl.errors import InputError
 from tests.engine import runs
 from tests.engine.toys import toy
 from tests.ports import free_port
-
-
-@HOOKS.register_module()
-class Crash(Hook):
-    """Raises torch's error for a dead worker at an iteration."""
-
-    def __init__(self, iteration: int) -> None:
-        self.iteration = iteration
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter == self.iteration:
-            raise RuntimeError('DataLoader worker (pid 1) is killed by signal: Killed.')
 
 
 def process_state():
@@ -139,175 +121,6 @@ def test_a_validation_without_training_saves_nothing(tmp_path, save_best):
     cfg.custom_hooks.append(dict(type='Interrupt'))
     assert build_runner(cfg).val() == {'score': 0.5}
     assert not list(tmp_path.rglob('*.pth'))
-
-
-TORCHRUN = ('TORCHELASTIC_RESTART_COUNT', 'TORCHELASTIC_RUN_ID')
-SLURM = ('SLURM_RESTART_COUNT', 'SLURM_JOB_ID')
-
-
-@pytest.fixture(params=[TORCHRUN, SLURM], ids=['torchrun', 'Slurm'])
-def attempt(request, tmp_path, monkeypatch):
-    """Return a function that runs an attempt of a job and returns the epoch and iteration of
-    the checkpoint that the attempt resumed from, or None.
-    """
-    count, name = request.param
-
-    def attempt(number, crash=None, length=1, launch='job', **changes):
-        monkeypatch.setenv(count, str(number))
-        monkeypatch.setenv(name, launch)
-        cfg = runs.tiny_run(tmp_path, length=length)
-        cfg.custom_hooks = [] if crash is None else [dict(type='Crash', iteration=crash)]
-        cfg.merge_from_dict(changes)
-        runner = build_runner(cfg)
-        try:
-            runner.train()
-        except RuntimeError:
-            assert crash is not None
-        resumed = re.search(r'resumed epoch: (\d+), iter: (\d+)', runs.log_of(tmp_path))
-        return resumed and (int(resumed[1]), int(resumed[2]))
-
-    return attempt
-
-
-def test_a_restarted_job_resumes(attempt):
-    assert attempt(0, length=1) is None
-    assert attempt(1, length=2) == (1, 3)
-
-
-def test_a_restarted_job_resumes_the_average_of_its_weights(attempt, tmp_path):
-    average = dict(custom_hooks=[dict(type='EMAHook')])
-    attempt(0, length=1, **average)
-    before = read_checkpoint(tmp_path / 'work/epoch_1.pth')
-    attempt(1, length=2, **average)
-    after = read_checkpoint(tmp_path / 'work/epoch_2.pth')
-    steps = [int(x['ema_state_dict']['steps']) for x in (before, after)]
-    assert steps == [3, 6]
-
-
-def test_a_restart_after_a_run_that_did_not_begin_is_no_resume(attempt, tmp_path):
-    """torchrun gives all runs the id 'none', unless it is told otherwise."""
-    attempt(0, launch='none')
-    # the first attempt of a new run ends while it is built
-    with pytest.raises(KeyError):
-        attempt(0, launch='none', model=dict(type='Unknown'))
-    assert attempt(1, launch='none') is None
-    assert attempt(2, length=2, launch='none') == (1, 3)
-
-
-def test_a_job_restarted_during_a_test_does_not_train_again(attempt, tmp_path):
-    attempt(0, length=1)
-    cfg = toy(tmp_path / 'work', scores=[0.5])
-    cfg.custom_hooks.append(dict(type='Interrupt'))
-    build_runner(cfg).val()
-    assert attempt(1, length=2) == (1, 3)
-
-
-def test_a_restarted_job_resumes_the_checkpoint_before_a_damaged_one(attempt, tmp_path):
-    attempt(0, launch='old')
-    assert attempt(0, length=2, resume=True) == (1, 3)
-    path = tmp_path / 'work/epoch_2.pth'
-    contents = bytearray(path.read_bytes())
-    contents[len(contents) // 2] ^= 1
-    path.write_bytes(contents)
-    assert attempt(1, length=2, resume=True) == (1, 3)
-
-
-@pytest.mark.slow
-def test_a_restarted_job_resumes_from_its_own_checkpoint_instead_of_load_from(attempt, tmp_path):
-    begin = tmp_path / 'begin.pth'
-    attempt(0, launch='old')
-    (tmp_path / 'work/epoch_1.pth').rename(begin)
-    resume = dict(resume=True, load_from=str(begin))
-    assert attempt(0, length=2, **resume) == (1, 3)
-    begin.unlink()
-    assert attempt(1, length=3, **resume) == (2, 6)
-
-
-@pytest.mark.slow
-def test_a_job_restarted_before_its_first_checkpoint_loads_its_weights_again(attempt, tmp_path):
-    begin = tmp_path / 'begin.pth'
-    attempt(0, launch='old')
-    (tmp_path / 'work/epoch_1.pth').rename(begin)
-    load = dict(load_from=str(begin))
-    assert attempt(0, crash=1, **load) is None
-    assert attempt(1, **load) is None
-    log = runs.log_of(tmp_path)
-    assert f'Load checkpoint from {begin}' in log
-
-
-def test_a_run_without_a_checkpoint_to_resume_from_starts_from_load_from(tmp_path):
-    build_runner(runs.tiny_run(tmp_path / 'first', length=1)).train()
-    begin = Path(tmp_path / 'first/work/epoch_1.pth')
-    config = tmp_path / 'config.py'
-    cfg = runs.tiny_run(tmp_path / 'second', length=1)
-    cfg.load_from = str(begin)
-    cfg.optim_wrapper.optimizer.lr = 0.0
-    cfg.dump(config)
-    runner = build_runner(load_config(config, resume=True))
-    runner.train()
-    assert f'Training starts from the weights of {begin}.' in runs.log_of(tmp_path / 'second')
-    name = 'backbone.conv1.weight'
-    state = read_checkpoint(begin)['state_dict']
-    assert torch.equal(runner.model.state_dict()[name], state[name])
-    # later, the run resumes
-    runner = build_runner(load_config(config, resume=True, options={'train_cfg.max_epochs': 2}))
-    runner.train()
-    assert runner.epoch == 2
-
-
-@pytest.mark.slow
-def test_a_resume_without_a_name_uses_the_latest_run_in_the_work_dir(attempt):
-    attempt(0, length=3, launch='old')
-    attempt(0, length=1, launch='new')
-    assert attempt(0, length=2, launch='newer', resume=True) == (1, 3)
-
-
-@pytest.mark.slow
-def test_a_restart_does_not_use_a_checkpoint_of_an_earlier_run(attempt, tmp_path):
-    assert attempt(0, length=4, launch='old') is None
-    weights = (tmp_path / 'work/epoch_4.pth').read_bytes()
-    assert attempt(0, crash=1, length=2, launch='new') is None
-    # before its first checkpoint, the job starts from scratch, not from epoch 4 of the earlier run
-    assert attempt(1, crash=4, length=2, launch='new') is None
-    # after its first checkpoint, the job resumes from this checkpoint
-    assert attempt(2, length=2, launch='new') == (1, 3)
-    assert (tmp_path / 'work/epoch_2.pth').exists()
-    assert (tmp_path / 'work/epoch_4.pth').read_bytes() == weights
-
-
-@pytest.mark.slow
-def test_a_restart_of_a_resume_by_name_uses_no_later_checkpoint_of_another_run(attempt, tmp_path):
-    attempt(0, length=3, launch='old')
-    resume = dict(resume=True, load_from=str(tmp_path / 'work/epoch_1.pth'))
-    assert attempt(0, crash=4, length=2, launch='new', **resume) == (1, 3)
-    assert attempt(1, length=2, launch='new', **resume) == (1, 3)
-
-
-def test_a_restart_without_a_marker_is_a_first_attempt(attempt):
-    attempt(0, length=3, launch='old')
-    assert attempt(1, length=2, launch='new') is None
-
-
-@pytest.mark.parametrize('out_dir', ['{work}', '{work}/', '{work}/.', 'work', './work'])
-def test_a_run_resumes_from_the_folder_of_its_checkpoints_however_it_is_spelled(
-    tmp_path, monkeypatch, out_dir
-):
-    """MMEngine saves to ``work``, or to ``work/work`` if ``out_dir`` is another text."""
-    for length in (1, 2):
-        cfg = runs.tiny_run(tmp_path, length=length)
-        cfg.default_hooks.checkpoint.out_dir = out_dir.format(work=tmp_path / 'work')
-        cfg.resume = length == 2
-        with monkeypatch.context() as patch:
-            patch.chdir(tmp_path)
-            build_runner(cfg).train()
-    assert 'resumed epoch: 1, iter: 3' in runs.log_of(tmp_path)
-
-
-def test_checkpoints_in_a_remote_store_are_refused(tmp_path):
-    cfg = runs.tiny_run(tmp_path)
-    cfg.default_hooks.checkpoint.out_dir = 's3://bucket/runs'
-    with pytest.raises(InputError, match='cannot resume from checkpoints in s3://bucket/runs; set'):
-        build_runner(cfg).train()
 
 
 def test_too_few_images_for_a_batch_are_an_input_error(tmp_path):
