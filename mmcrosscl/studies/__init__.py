@@ -4,9 +4,10 @@
 import mmcrosscl.registry  # noqa: F401
 
 from .arms import Arm, parse_arm
+from .job_runner import StudyRunner
 from .plan import Job, Plan
 from .publish import Results, publish, read_results_file
-from .run import StudyRunner, run_study
+from .run import run_study
 from .statistics import compare, mean_with_interval
 from .study import Study, create_study
 

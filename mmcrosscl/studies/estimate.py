@@ -171,3 +171,9 @@ def _elapsed(begin: float) -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - begin
+
+
+def format_hours(seconds: float) -> str:
+    """Return a duration in hours and minutes."""
+    minutes = round(seconds / 60)
+    return f'{minutes // 60} h {minutes % 60:02d} min' if minutes >= 60 else f'{minutes} min'

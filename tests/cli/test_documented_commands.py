@@ -18,7 +18,7 @@ from mmengine.config import utils
 from yapf.yapflib import yapf_api
 
 from mmcrosscl.cli import VERBS, build_parser
-from mmcrosscl.studies import estimate, run
+from mmcrosscl.studies import estimate, job_runner
 from tests.cli import stand_ins
 from tests.cli.stand_ins import ROOT, labeled, photos
 from tests.datasets.demo.test_scenes import needs_packages
@@ -186,7 +186,7 @@ def test_every_command_is_run_or_names_what_it_needs(page):
 def without_jobs(monkeypatch):
     """Let a study end before its jobs, which tests/studies/test_run.py runs."""
     monkeypatch.setattr(estimate, 'estimate', lambda work_dir, study: {})
-    monkeypatch.setattr(run.StudyRunner, 'run', lambda self: None)
+    monkeypatch.setattr(job_runner.StudyRunner, 'run', lambda self: None)
 
 
 @pytest.fixture

@@ -5,23 +5,19 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from mmcrosscl.cli import main
 from mmcrosscl.errors import EXIT_INPUT, InputError, RunError
 from mmcrosscl.studies import (
-    create_study,
     estimate,
-    jobs,
+    job_runner,
+    locks,
     publish,
     read_results_file,
-    run,
     run_study,
 )
-from mmcrosscl.studies import study as study_module
-from mmcrosscl.studies.study import read_study, write_study
 from tests.evaluation.checkpoints import write_crosscl
 from tests.studies.data import write_data
 
@@ -52,7 +48,7 @@ def test_a_study_is_interrupted_resumed_and_reported(tmp_path, monkeypatch):
     done = {path: path.stat().st_mtime_ns for path in out.glob('jobs/*/result.json')}
 
     # two jobs run at the same time
-    monkeypatch.setattr(run, 'visible_devices', lambda: ['0', '0'])
+    monkeypatch.setattr(job_runner, 'visible_devices', lambda: ['0', '0'])
     text = run_study(out)
     # finished jobs do not run again
     assert done and all(path.stat().st_mtime_ns == time for path, time in done.items())
@@ -127,27 +123,12 @@ def test_settings_are_not_ignored_when_a_study_is_resumed(tmp_path, capsys):
     assert 'error: --detector is missing; pass it, or only --work-dir' in capsys.readouterr().err
 
 
-def test_a_signal_while_a_job_starts_reaches_the_job(tmp_path, monkeypatch):
-    runner = run.StudyRunner(tmp_path, lambda: None)
-
-    class Interrupted(subprocess.Popen):
-        def __init__(self, command, **options):
-            super().__init__(['sleep', '60'], **options)
-            runner._stop(signal.SIGTERM, None)
-
-    monkeypatch.setattr(run.subprocess, 'Popen', Interrupted)
-    began = time.monotonic()
-    with (tmp_path / 'lock').open('w') as lock, pytest.raises(run._Stopped):
-        runner._execute([], tmp_path, None, lock)
-    assert time.monotonic() - began < 30
-
-
 @pytest.mark.slow(60)
 def test_the_jobs_that_do_not_need_a_failed_one_run(tmp_path, monkeypatch, capsys):
     settings = write_data(tmp_path)
     changes = tmp_path / 'bad.py'
     changes.write_text('model = dict(momentum=2.0)')
-    monkeypatch.setattr(run, 'visible_devices', lambda: ['0', '0'])
+    monkeypatch.setattr(job_runner, 'visible_devices', lambda: ['0', '0'])
     monkeypatch.setattr(estimate, 'estimate', lambda work_dir, study: {})
     settings = {**settings, 'arms': [f'crosscl@{changes}', 'random'], 'seeds': 1}
     with pytest.raises(RunError) as error:
@@ -167,91 +148,11 @@ def test_the_jobs_that_do_not_need_a_failed_one_run(tmp_path, monkeypatch, capsy
     assert len(read_results_file(tmp_path / 'out/results.json').jobs) == 6
 
 
-def write_result(work_dir, study, job, execute):
-    result = dict(ap=1.0, seconds=1.0, rate=job.rate, length=job.length)
-    if job.kind == 'final':
-        result['rate'] = min(study.rates)
-    (jobs.job_folder(work_dir, job) / jobs.RESULT).write_text(json.dumps(result))
-
-
-def test_a_worker_runs_the_jobs_of_an_extension(tmp_path, monkeypatch):
-    settings = {**write_data(tmp_path), 'arms': ['random'], 'seeds': 1}
-    work_dir = tmp_path / 'out'
-    write_study(*create_study(**settings), work_dir)
-    done = []
-
-    def run_job(work_dir, study, job, execute):
-        if not done:
-            write_study(*create_study(**{**settings, 'rates': [1e-4, 1e-3]}), work_dir)
-        done.append(job.id)
-        write_result(work_dir, study, job, execute)
-
-    monkeypatch.setattr(run, 'run_job', run_job)
-    run.StudyRunner(work_dir, lambda: None).run()
-    assert sorted(done) == sorted(job.id for job in read_study(work_dir).plan.jobs())
-    assert 'search-random-12-lr0.0001-x2-seed0' in done
-
-
-def test_a_worker_whose_device_fails_leaves_the_jobs_to_the_others(tmp_path, monkeypatch):
-    work_dir = tmp_path / 'out'
-    settings = {**write_data(tmp_path), 'arms': ['random', 'weights'], 'seeds': 1}
-    monkeypatch.setattr(study_module, 'check_weights', lambda *args: None)
-    study, files = create_study(**settings)
-    write_study(study, files, work_dir)
-    monkeypatch.setattr(run, 'visible_devices', lambda: ['broken', 'good'])
-    monkeypatch.setattr(run, 'POLL', 0.1)
-
-    def run_job(work_dir, study, job, execute):
-        if execute.keywords['device'] == 'broken':
-            raise RunError('no device')
-        write_result(work_dir, study, job, execute)
-
-    monkeypatch.setattr(run, 'run_job', run_job)
-    run.StudyRunner(work_dir, lambda: None).run()
-    assert len(jobs.read_results(work_dir, study)) == len(list(study.plan.jobs()))
-    # without another worker, the error remains
-    monkeypatch.setattr(run, 'visible_devices', lambda: ['broken'])
-    for path in work_dir.glob('jobs/*/result.json'):
-        path.unlink()
-    with pytest.raises(RunError, match='because 1 failed; the first is .*: no device'):
-        run.StudyRunner(work_dir, lambda: None).run()
-
-
-def test_a_changed_detector_ends_the_study(tmp_path, monkeypatch):
-    settings = {**write_data(tmp_path), 'arms': ['random'], 'seeds': 1}
-    detector = tmp_path / 'mine.py'
-    detector.write_text(f"_base_ = '{Path(settings['detector']).resolve()}'\n")
-    study, files = create_study(**{**settings, 'detector': detector})
-    write_study(study, files, tmp_path / 'out')
-
-    def run_job(work_dir, study, job, execute):
-        write_result(work_dir, study, job, execute)
-        detector.write_text(detector.read_text() + 'optim_wrapper = dict(clip_grad=None)\n')
-
-    monkeypatch.setattr(run, 'run_job', run_job)
-    with pytest.raises(InputError, match=r'mine\.py has changed since the job search-random'):
-        run.StudyRunner(tmp_path / 'out', lambda: None).run()
-    assert len(jobs.read_results(tmp_path / 'out', study)) == 1
-
-
-def test_a_job_that_another_process_finished_is_not_reported_as_failed(tmp_path, monkeypatch):
-    study, files = create_study(**write_data(tmp_path))
-    write_study(study, files, tmp_path)
-    runner = run.StudyRunner(tmp_path, lambda: None)
-    first, second, *_ = (job.id for job in study.plan.jobs())
-    runner._failed = {first: RunError('the disk is full'), second: RunError('no memory')}
-    monkeypatch.setattr(run, 'read_results', lambda *_: {first: {}})
-    with pytest.raises(RunError, match=f'because 1 failed; the first is {second}: no memory'):
-        runner._raise_failed()
-    monkeypatch.setattr(run, 'read_results', lambda *_: {first: {}, second: {}})
-    runner._raise_failed()
-
-
 def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
     def flock(file, operation):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
-    monkeypatch.setattr(run.fcntl, 'flock', flock)
+    monkeypatch.setattr(locks.fcntl, 'flock', flock)
     settings = write_data(tmp_path)
     with pytest.raises(InputError, match=r'out/lock cannot be locked: .*; set --work-dir to a'):
         run_study(tmp_path / 'out', settings)
