@@ -142,15 +142,12 @@ def _find_checkpoint(
     runner: Runner, marker: RunMarker, restarted: bool, auto_resume: bool
 ) -> str | None:
     checkpoints = list_checkpoints(Path(runner.work_dir), *checkpoint_place(runner))
-    found = None
     if restarted and (own := marker.of_this_run(checkpoints)):
         # a run that resumed an earlier one can use its checkpoints too
-        earlier = [path for path in checkpoints if path not in own and auto_resume]
-        found = newest_intact([*own, *earlier], runner.logger)
-    elif not restarted:
+        earlier = [path for path in checkpoints if path not in own] if auto_resume else []
+        return str(newest_intact([*own, *earlier], runner.logger))
+    if not restarted:
         marker.begin(checkpoints, resumes=auto_resume)
-    if found is not None:
-        return str(found)
     if not auto_resume:
         return None
     found = newest_intact(checkpoints, runner.logger)

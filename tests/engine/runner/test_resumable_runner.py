@@ -116,9 +116,9 @@ def test_default_hooks_are_merged_replaced_and_removed_by_name(tmp_path):
 
 @pytest.mark.parametrize('save_best', [None, 'score'])
 def test_a_validation_without_training_saves_nothing(tmp_path, save_best):
-    cfg = toy(tmp_path, scores=[0.5])
-    cfg.default_hooks = dict(checkpoint=dict(save_best=save_best, rule='greater'))
-    cfg.custom_hooks.append(dict(type='Interrupt'))
+    hooks = dict(checkpoint=dict(save_best=save_best, rule='greater'))
+    interrupt = dict(type='Interrupt')
+    cfg = toy(tmp_path, scores=[0.5], default_hooks=hooks, custom_hooks=[interrupt])
     assert build_runner(cfg).val() == {'score': 0.5}
     assert not list(tmp_path.rglob('*.pth'))
 

@@ -64,9 +64,7 @@ def test_a_restart_after_a_run_that_did_not_begin_is_no_resume(attempt, tmp_path
 
 def test_a_job_restarted_during_a_test_does_not_train_again(attempt, tmp_path):
     attempt(0, length=1)
-    cfg = toy(tmp_path / 'work', scores=[0.5])
-    cfg.custom_hooks.append(dict(type='Interrupt'))
-    build_runner(cfg).val()
+    build_runner(toy(tmp_path / 'work', scores=[0.5], custom_hooks=[dict(type='Interrupt')])).val()
     assert attempt(1, length=2) == (1, 3)
 
 
