@@ -160,6 +160,7 @@ def test_the_settings_of_the_evidence_change_a_pre_training_config():
     [
         'sensor',
         'sensor50',
+        'sensor-twice',
         'sensor-long',
         'sensor-detector',
         'demo',
