@@ -3,7 +3,7 @@
 import math
 import os
 import shlex
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,7 +48,7 @@ from mmcrosscl.errors import (
     check_at_least_one,
 )
 from mmcrosscl.launch import launch
-from mmcrosscl.option_values import format_value
+from mmcrosscl.option_values import format_options
 from mmcrosscl.quiet import quiet_output
 
 BATCH_SIZE = 32
@@ -289,32 +289,8 @@ def _arguments(work_dir: Path, options: Mapping, resume: bool, amp: bool) -> lis
     """Return the arguments of `mmcrosscl train` for these keywords of :func:`load_config`."""
     arguments = ['--work-dir', str(work_dir)]
     arguments += ['--resume'] * resume + ['--amp'] * amp
-    flat = [f'{name}={_value(name, value)}' for name, value in _flatten(options)]
-    return [*arguments, *(['--cfg-options', *flat] if flat else [])]
-
-
-def _flatten(options: Mapping, prefix: str = '') -> Iterator[tuple[str, object]]:
-    for name, value in options.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f'{prefix}{name}.')
-        else:
-            yield prefix + name, value
-
-
-def _value(name: str, value: object) -> str:
-    """Return a value in the syntax of `--cfg-options`."""
-    if _has_dict(value):
-        raise InputError(
-            f'the option {name} contains a dict within a list, which a command line cannot; write '
-            'a config that inherits from the config in the work dir, and train with it'
-        )
-    return format_value(value)
-
-
-def _has_dict(value: object) -> bool:
-    if isinstance(value, list | tuple):
-        return any(map(_has_dict, value))
-    return isinstance(value, Mapping)
+    texts = format_options(options)
+    return [*arguments, *(['--cfg-options', *texts] if texts else [])]
 
 
 def _failure(status: int) -> Preempted | RunError:

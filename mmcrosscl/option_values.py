@@ -1,10 +1,12 @@
-"""The values of `--cfg-options`: texts that are parsed to values, and values written as texts."""
+"""The texts of `--cfg-options`: values that are parsed, and values and options that are written."""
 
 import ast
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from mmengine.config import DictAction
+
+from mmcrosscl.errors import InputError
 
 OPENING, CLOSING = '[(', '])'
 
@@ -51,6 +53,41 @@ def format_value(value: object) -> str:
         value and not set(value) & set('\'",' + OPENING + CLOSING) and parse_value(value) == value
     )
     return value if plain else repr(value)
+
+
+def format_options(options: Mapping[str, object]) -> list[str]:
+    """Return the texts ``name=value`` that `--cfg-options` parses to these options.
+
+    Args:
+        options (Mapping): Maps names to values. A dict stands for its items, with dotted names.
+
+    Raises:
+        InputError: If a dict is empty or within a list.
+    """
+    texts = []
+    for name, value in _flatten(options):
+        if _has_dict(value):
+            what = 'is an empty dict' if isinstance(value, Mapping) else 'contains a dict in a list'
+            raise InputError(
+                f'the option {name} {what}, which a command line cannot express; write a config '
+                'that inherits from the config in the work dir, and train with it'
+            )
+        texts.append(f'{name}={format_value(value)}')
+    return texts
+
+
+def _flatten(options: Mapping, prefix: str = '') -> Iterator[tuple[str, object]]:
+    for name, value in options.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f'{prefix}{name}.')
+        else:
+            yield prefix + name, value
+
+
+def _has_dict(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_has_dict, value))
+    return isinstance(value, Mapping)
 
 
 def _quoted(text: str) -> str | None:

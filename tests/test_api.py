@@ -184,6 +184,7 @@ def test_failures_of_the_processes_are_raised(photos, tmp_path, monkeypatch, sta
         (dict(options={'no.such': 1}), 'unknown setting no'),
         (dict(options={'default_hooks.checkpoint': None}), 'no weights would be saved; omit'),
         (dict(options={'train_pipeline': [dict(type='X')]}), 'train_pipeline contains a dict'),
+        (dict(options={'env_cfg': {}}), 'env_cfg is an empty dict'),
     ],
 )
 def test_bad_input_leaves_nothing_behind(photos, tmp_path, change, message):
@@ -219,13 +220,6 @@ def test_weights_that_cannot_be_downloaded_are_one_sentence(photos, tmp_path, mo
             api.pretrain(
                 config, photos, tmp_path / 'out', **SHORT | dict(from_scratch=False) | change
             )
-
-
-def test_options_are_written_as_arguments():
-    options = {'a.b': dict(c=1, d=dict(e=[1, 2, 'x'])), 'f': (0.5,), 'g': None}
-    arguments = api._arguments(Path('out'), options, resume=True, amp=False)
-    assert arguments[:4] == ['--work-dir', 'out', '--resume', '--cfg-options']
-    assert arguments[4:] == ['a.b.c=1', 'a.b.d.e=[1,2,x]', 'f=(0.5)', 'g=None']
 
 
 def test_a_missing_module_of_a_config_is_one_sentence(photos, tmp_path):

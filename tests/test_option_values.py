@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmcrosscl.option_values import format_value, parse_value
+from mmcrosscl.errors import InputError
+from mmcrosscl.option_values import format_options, format_value, parse_value
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 VALUES = st.recursive(SCALARS, lambda x: st.lists(x) | st.lists(x).map(tuple), max_leaves=8)
@@ -43,3 +44,17 @@ def test_a_formatted_value_is_parsed_to_the_same_value(value):
 
 def test_a_path_is_formatted_as_text():
     assert format_value(Path('a/b c')) == 'a/b c' and format_value(Path('a,b')) == "'a,b'"
+
+
+def test_options_are_formatted():
+    options = {'a.b': dict(c=1, d=dict(e=[1, 2, 'x'])), 'f': (0.5,), 'g': None}
+    assert format_options(options) == ['a.b.c=1', 'a.b.d.e=[1,2,x]', 'f=(0.5)', 'g=None']
+
+
+@pytest.mark.parametrize(
+    ('value', 'message'),
+    [([1, [dict(a=1)]], 'a.b contains a dict in a list'), ({}, 'a.b is an empty dict')],
+)
+def test_an_option_that_a_command_line_cannot_express_is_refused(value, message):
+    with pytest.raises(InputError, match=f'the option {message}, which a command line cannot'):
+        format_options({'a': dict(b=value)})
