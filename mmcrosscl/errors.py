@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 # Invalid input: the same command fails again until the input is fixed.
 EXIT_INPUT = 1
+# Several consecutive NaN/Inf steps, which a restart would repeat.
+EXIT_NON_FINITE = os.EX_DATAERR
 # An unexpected error: a traceback is printed.
 EXIT_UNEXPECTED = os.EX_SOFTWARE
 # A failure of the machine, not of the input: the same command with --resume may succeed.
@@ -67,10 +69,10 @@ class RunError(RuntimeError):
 class NonFiniteError(RunError):
     """Training stopped after several consecutive NaN/Inf steps.
 
-    A restart would repeat these steps, so the exit status is 1, as for an :class:`InputError`.
+    Commands exit with status 65.
     """
 
-    exit_status = EXIT_INPUT
+    exit_status = EXIT_NON_FINITE
 
 
 class Preempted(SystemExit):

@@ -25,6 +25,7 @@ from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 from mmcrosscl.compat.elastic import build_agent, handle_signal
 from mmcrosscl.errors import (
     EXIT_INPUT,
+    EXIT_NON_FINITE,
     EXIT_PREEMPTED,
     EXIT_RETRY,
     PREEMPTING,
@@ -33,8 +34,10 @@ from mmcrosscl.errors import (
 )
 from mmcrosscl.network import is_this_machine, port_is_free
 
+# exit status of argparse
+EXIT_USAGE = 2
 # Exit statuses after which a restart cannot help.
-FINAL = (EXIT_INPUT, EXIT_PREEMPTED)
+FINAL = (EXIT_INPUT, EXIT_USAGE, EXIT_NON_FINITE, EXIT_PREEMPTED)
 # seconds that machines wait for each other, which is also the default of torch's rendezvous
 JOIN_TIMEOUT = 600
 

@@ -30,7 +30,7 @@ export MMCROSSCL_LAUNCH="$(hostname)-$$-$(date +%s)" MMCROSSCL_RESTARTS=0
 task='trap : TERM USR1; "$@"; status=$?
 case $status in 0 | 75 | 138 | 143) exit $status ;; esac
 echo "task $SLURM_PROCID ended with status $status" >&2
-case $status in 1 | 2) exit 202 ;; *) exit 201 ;; esac'
+case $status in 1 | 2) exit 202 ;; 65) exit 203 ;; *) exit 201 ;; esac'
 
 # bash runs a trap after srun has ended, and without a trap it would end before srun
 terminated=
@@ -57,8 +57,10 @@ while :; do
   case $status in
     # success, or srun refused its arguments
     0 | 1 | 2) exit $status ;;
-    # an input error, NaN/Inf or wrong usage
+    # an input error or wrong usage
     202) exit 1 ;;
+    # NaN/Inf
+    203) exit 65 ;;
     # preempted after a checkpoint was saved, or before training began (SIGUSR1, SIGTERM)
     75 | 138 | 143)
       if [ -n "${SLURM_JOB_ID:-}" ]; then

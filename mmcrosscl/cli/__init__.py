@@ -53,6 +53,7 @@ exit status:
   0   success
   1   invalid input; the error message says how to fix it
   2   wrong usage of the command
+  65  several consecutive training steps were NaN/Inf
   70  unexpected error, with a traceback
   74  failure of the machine, not of the input; rerun with --resume
   75  preempted, after a checkpoint was saved or before the first iteration; rerun with

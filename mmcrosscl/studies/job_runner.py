@@ -19,7 +19,6 @@ import torch
 from mmcrosscl.checkpoints import atomic_write
 from mmcrosscl.engine.runner.signals import handle, restore
 from mmcrosscl.errors import (
-    EXIT_INPUT,
     EXIT_PREEMPTED,
     PREEMPTING,
     InputError,
@@ -29,6 +28,7 @@ from mmcrosscl.errors import (
 from mmcrosscl.progress import ProgressBar, write_line
 
 from .estimate import format_hours, remaining_seconds
+from .failures import Failures
 from .inputs import INPUTS, check_unchanged, job_inputs
 from .jobs import config_lock, job_folder, read_results, run_job
 from .locks import lock_file
@@ -61,9 +61,7 @@ class StudyRunner:
         self._children: set[subprocess.Popen] = set()
         self._stopped: int | None = None
         self._error: BaseException | None = None
-        # errors by the id of the job, and jobs that would fail again
-        self._failed: dict[str, InputError | RunError] = {}
-        self._hopeless: set[str] = set()
+        self._failures = Failures(range(len(self.devices)))
 
     def run(self) -> None:
         """Run all jobs that are not done.
@@ -77,7 +75,9 @@ class StudyRunner:
         jobs = list(read_study(self.work_dir).plan.jobs())
         self._bar = ProgressBar('study', len(jobs), 'jobs', lines=False)
         try:
-            threads = [threading.Thread(target=self._work, args=(d,)) for d in self.devices]
+            threads = [
+                threading.Thread(target=self._work, args=each) for each in enumerate(self.devices)
+            ]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -96,15 +96,15 @@ class StudyRunner:
             raise Preempted()
         self._raise_failed()
 
-    def _work(self, device: str | None) -> None:
+    def _work(self, worker: int, device: str | None) -> None:
         try:
             while self._error is None and self._stopped is None:
                 # another command may have extended the study
                 study = read_study(self.work_dir)
                 done = set(read_results(self.work_dir, study))
-                if not study.plan.possible(done, self._hopeless):
+                if not study.plan.possible(done, self._failures.lost()):
                     return
-                with self._claim(study, done) as claimed:
+                with self._claim(study, done, worker) as claimed:
                     if claimed is None:
                         time.sleep(POLL)
                         continue
@@ -114,24 +114,31 @@ class StudyRunner:
                     execute = partial(self._execute, device=device, lock=lock)
                     try:
                         run_job(self.work_dir, study, job, execute)
+                        self._failures.succeed(worker)
                     except (InputError, RunError) as error:
-                        self._failed[job.id] = error
+                        self._failures.add(job.id, worker, error)
                         write_line(f'job {job.id} failed: {error}')
-                        if error.exit_status != EXIT_INPUT:
-                            # the device or the machine may be broken, so another worker tries
+                        if self._failures.stops(worker):
+                            write_line(
+                                f'GPU {device} is not used any more, because two jobs failed on it '
+                                'and on no other GPU'
+                            )
                             return
-                        self._hopeless.add(job.id)
                 self.write_results()
         except _Stopped:
             pass
         except BaseException as error:
             self._error = self._error or error
             self._end_children(signal.SIGTERM)
+        finally:
+            self._failures.leave(worker)
 
     @contextlib.contextmanager
-    def _claim(self, study: Study, done: set[str]) -> Iterator[tuple[Job, TextIO] | None]:
+    def _claim(
+        self, study: Study, done: set[str], worker: int
+    ) -> Iterator[tuple[Job, TextIO] | None]:
         """Yield a job that no other worker runs, with its lock file, or None."""
-        for job in study.plan.ready(done, self._hopeless):
+        for job in study.plan.ready(done, self._failures.refused(worker)):
             folder = job_folder(self.work_dir, job)
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / 'lock').open('w') as file:
@@ -139,9 +146,9 @@ class StudyRunner:
                     lock_file(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     continue
-                # another worker may have finished the job since the results were read
+                # another worker may have tried the job since the results were read
                 finished = read_results(self.work_dir, study)
-                if job.id not in finished and job.id not in self._hopeless:
+                if job.id not in finished and job.id not in self._failures.refused(worker):
                     yield job, file
                     return
         yield None
@@ -195,7 +202,7 @@ class StudyRunner:
         study = read_study(self.work_dir)
         done = read_results(self.work_dir, study)
         # another worker may have had success with a job
-        failed = {name: error for name, error in self._failed.items() if name not in done}
+        failed = {n: error for n, error in self._failures.errors.items() if n not in done}
         if not failed:
             return
         name, first = next(iter(failed.items()))

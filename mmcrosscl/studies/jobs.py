@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmcrosscl.checkpoints import atomic_write, last_checkpoint
 from mmcrosscl.engine import read_config
 from mmcrosscl.engine.sources import pretrained_setting
-from mmcrosscl.errors import InputError
+from mmcrosscl.errors import EXIT_NON_FINITE, InputError, RunError
 from mmcrosscl.visualization import read_scalars
 
 from .arms import OWN
@@ -78,7 +78,7 @@ def run_job(work_dir: Path, study: Study, job: Job, execute: Execute) -> dict:
         _pretrain(study, job, folder, execute)
     elif job.kind == SEARCH:
         result.update(rate=job.rate, length=job.length)
-        result.update(_train(work_dir, study, job, folder, execute))
+        result.update(_search(work_dir, study, job, folder, execute))
     else:
         result.update(_final(work_dir, study, job, folder, execute))
     # an interrupted job took longer than this; only the estimate of the remaining time uses it
@@ -120,9 +120,25 @@ def _train(
     return last_scores(folder)
 
 
+def _search(work_dir: Path, study: Study, job: Job, folder: Path, execute: Execute) -> dict:
+    try:
+        return _train(work_dir, study, job, folder, execute)
+    except RunError as error:
+        if error.exit_status != EXIT_NON_FINITE:
+            raise
+        # the arm may have a lower rate that can be used
+        return dict(ap=0.0, ap50=0.0, diverged=True)
+
+
 def _final(work_dir: Path, study: Study, job: Job, folder: Path, execute: Execute) -> dict:
+    results = read_results(work_dir, study)
     # the searches, which the job needs, are done
-    best = cast(Job, study.plan.chosen(job, read_results(work_dir, study)))
+    best = cast(Job, study.plan.chosen(job, results))
+    if results[best.id].get('diverged'):
+        raise InputError(
+            f'fine-tuning of {job.arm} with {job.labels} labels ended with NaN/Inf at each '
+            'learning rate; extend the study with lower --rates'
+        )
     trained = replace(best, seed=job.seed)
     # another rate may be chosen later, if the study is extended
     folder = folder / f'lr{best.rate:g}x{best.length}'

@@ -82,6 +82,16 @@ class Results:
             notes.append(f'The study is not finished: {len(self.jobs)} of {total} jobs are done.')
         if self.study.seeds < 3:
             notes.append('Intervals of fewer than three seeds are very wide or do not exist.')
+        if diverged := [job for job in self.jobs if job.get('diverged')]:
+            # the random start has two lengths per rate
+            each = dict.fromkeys(
+                f'{job["arm"]} with {job["labels"]} at {job["rate"]:g}' for job in diverged
+            )
+            found = '; '.join(each)
+            notes.append(
+                'Fine-tuning ended with NaN/Inf for these arms, numbers of labels and learning '
+                f'rates, which count as an AP of 0: {found}.'
+            )
         edges: dict[str, set[int]] = {}
         for job in self.final if len(self.study.rates) > 1 else ():
             if job['rate'] in (min(self.study.rates), max(self.study.rates)):

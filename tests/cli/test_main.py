@@ -86,7 +86,7 @@ def raising(error):
     'error, status, message',
     [
         (errors.InputError('x is 3; it must be 4'), 1, 'error: x is 3; it must be 4\n'),
-        (errors.NonFiniteError('NaN; fix it'), 1, 'error: NaN; fix it\n'),
+        (errors.NonFiniteError('NaN; fix it'), 65, 'error: NaN; fix it\n'),
         (errors.RunError('a process died; rerun'), 74, 'error: a process died; rerun\n'),
         (KeyboardInterrupt(), 130, 'error: interrupted\n'),
         (errors.Preempted(), 75, ''),

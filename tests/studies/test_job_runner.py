@@ -70,12 +70,43 @@ def test_a_worker_whose_device_fails_leaves_the_jobs_to_the_others(tmp_path, mon
     monkeypatch.setattr(job_runner, 'run_job', run_job)
     job_runner.StudyRunner(work_dir, lambda: None).run()
     assert len(jobs.read_results(work_dir, study)) == len(list(study.plan.jobs()))
-    # without another worker, the error remains
+    # without another worker, the errors remain
     monkeypatch.setattr(job_runner, 'visible_devices', lambda: ['broken'])
     for path in work_dir.glob('jobs/*/result.json'):
         path.unlink()
-    with pytest.raises(RunError, match='because 1 failed; the first is .*: no device'):
+    with pytest.raises(RunError, match='5 of 5 jobs .* 3 failed; the first is .*: no device'):
         job_runner.StudyRunner(work_dir, lambda: None).run()
+
+
+@pytest.mark.parametrize('devices', [[None], ['0', '1'], ['0', '0', '1', '1']])
+def test_jobs_that_always_crash_do_not_stop_the_others(tmp_path, monkeypatch, devices):
+    """The searches of the random weights crash, as if their learning rates were too high."""
+    work_dir = tmp_path / 'out'
+    settings = {**write_data(tmp_path), 'arms': ['random', 'weights'], 'seeds': 2}
+    monkeypatch.setattr(study_module, 'check_weights', lambda *args: None)
+    study, files = create_study(**settings)
+    write_study(study, files, work_dir)
+    monkeypatch.setattr(job_runner, 'visible_devices', lambda: devices)
+    monkeypatch.setattr(job_runner, 'POLL', 0.1)
+    tried = []
+
+    def run_job(work_dir, study, job, execute):
+        tried.append(job.id)
+        if (job.kind, job.arm) == ('search', 'random'):
+            error = RunError('a process was killed')
+            error.exit_status = 137
+            raise error
+        write_result(work_dir, study, job, execute)
+
+    monkeypatch.setattr(job_runner, 'run_job', run_job)
+    with pytest.raises(RunError, match='4 of 7 jobs are not done, because 2 failed') as caught:
+        job_runner.StudyRunner(work_dir, lambda: None).run()
+    assert caught.value.exit_status == 137
+    times = 1 if devices == [None] else 2
+    assert sorted(tried) == sorted(
+        times * ['search-random-12-lr0.001-seed0', 'search-random-12-lr0.001-x2-seed0']
+        + ['search-weights-12-lr0.001-seed0', 'final-weights-12-seed0', 'final-weights-12-seed1']
+    )
 
 
 def test_a_changed_detector_ends_the_study(tmp_path, monkeypatch):
@@ -100,7 +131,7 @@ def test_a_job_that_another_process_finished_is_not_reported_as_failed(tmp_path,
     write_study(study, files, tmp_path)
     runner = job_runner.StudyRunner(tmp_path, lambda: None)
     first, second, *_ = (job.id for job in study.plan.jobs())
-    runner._failed = {first: RunError('the disk is full'), second: RunError('no memory')}
+    runner._failures.errors = {first: RunError('the disk is full'), second: RunError('no memory')}
     monkeypatch.setattr(job_runner, 'read_results', lambda *_: {first: {}})
     with pytest.raises(RunError, match=f'because 1 failed; the first is {second}: no memory'):
         runner._raise_failed()

@@ -1,6 +1,7 @@
 """The config of a job, and what it leaves behind if it is interrupted at any point."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,11 @@ import torch
 
 from mmcrosscl.checkpoints import atomic_write
 from mmcrosscl.engine import read_config
+from mmcrosscl.errors import EXIT_NON_FINITE, InputError, RunError
 from mmcrosscl.studies import create_study, jobs
 from mmcrosscl.studies.jobs import RESULT, job_config, job_folder, read_results, run_job
 from mmcrosscl.studies.plan import FINAL, PRETRAIN, SEARCH, Job
+from mmcrosscl.studies.publish import Results
 from mmcrosscl.studies.study import write_study
 from tests.evaluation.checkpoints import write_detector
 from tests.studies.data import write_data
@@ -28,6 +31,10 @@ def execute(words: list[str], folder: Path) -> None:
         log, step = folder / 'test/1/1.json', {}
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(json.dumps({'coco/bbox_mAP': 0.25, 'coco/bbox_mAP_50': 0.5, **step}))
+
+
+def kill(words: list[str], folder: Path) -> None:
+    raise RunError('killed')
 
 
 def fail(path: Path, write: object) -> None:
@@ -163,3 +170,43 @@ def test_the_heads_start_from_the_checkpoint_of_a_detector(settings, tmp_path, t
         assert (cfg.pretrained, cfg.load_from) == ('own.pth', str(weights))
     random = job_config(tmp_path, study, Job(SEARCH, 'random', 0, study.plan.labels[0], 1e-3))
     assert random.load_from is None and 'pretrained' not in random
+
+
+def test_a_learning_rate_that_diverges_is_not_chosen(settings, tmp_path):
+    study, files = create_study(**settings)
+    write_study(study, files, tmp_path)
+
+    def diverge(words, folder):
+        if f'lr{rate:g}' in folder.name:
+            error = RunError('3 consecutive steps')
+            error.exit_status = EXIT_NON_FINITE
+            raise error
+        execute(words, folder)
+
+    final = next(job for job in study.plan.jobs() if job.kind == FINAL)
+    searches = study.plan.needs(final)
+    rate = 2e-3
+    for job in searches:
+        run_job(tmp_path, study, job, diverge)
+    results = read_results(tmp_path, study)
+    assert [results[job.id].get('diverged', False) for job in searches] == [
+        job.rate == rate for job in searches
+    ]
+    assert run_job(tmp_path, study, final, execute)['rate'] == 1e-3
+    (note,) = (
+        note
+        for note in Results(
+            dict(study=asdict(study), expected=1, jobs=list(results.values()))
+        ).notes()
+        if 'NaN/Inf' in note
+    )
+    assert note.endswith('AP of 0: random with 12 at 0.002.')
+    # no rate is left
+    for job in searches:
+        path = job_folder(tmp_path, job) / RESULT
+        path.write_text(json.dumps({**json.loads(path.read_text()), 'ap': 0.0, 'diverged': True}))
+    with pytest.raises(InputError, match='random with 12 labels ended with NaN/Inf at each'):
+        run_job(tmp_path, study, final, execute)
+    # a killed process is not a result
+    with pytest.raises(RunError, match='killed'):
+        run_job(tmp_path, study, searches[0], kill)

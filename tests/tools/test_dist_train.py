@@ -11,7 +11,7 @@ import time
 import pytest
 
 from mmcrosscl.checkpoints import verify_checksums
-from mmcrosscl.errors import EXIT_PREEMPTED, EXIT_RETRY
+from mmcrosscl.errors import EXIT_NON_FINITE, EXIT_PREEMPTED, EXIT_RETRY
 from mmcrosscl.network import port_is_free
 from tests.ports import free_port
 from tests.slurm import wait_until
@@ -137,7 +137,7 @@ def test_an_input_error_is_not_retried(tmp_path, launch):
 def test_nan_is_not_retried(tmp_path, launch):
     options = ['optim_wrapper.optimizer.lr=1e30', 'default_hooks.non_finite.limit=2']
     process = launch('tools/dist_train.sh', CONFIG, 2, options=options)
-    assert process.wait(120) == 1
+    assert process.wait(120) == EXIT_NON_FINITE
     text = (tmp_path / 'out').read_text()
     assert 'consecutive steps; inspect the first of them' in text and 'resumes' not in text
 

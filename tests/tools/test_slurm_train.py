@@ -85,7 +85,7 @@ def test_a_preempted_job_is_requeued(run, tmp_path, monkeypatch, status):
 
 @pytest.mark.parametrize(
     'statuses, status, calls',
-    [((201, 0), 0, 2), ((201,) * 4, 201, 4), ((202,), 1, 1), ((1,), 1, 1)],
+    [((201, 0), 0, 2), ((201,) * 4, 201, 4), ((202,), 1, 1), ((203,), 65, 1), ((1,), 1, 1)],
 )
 def test_a_failed_job_starts_again_unless_the_input_is_wrong(run, statuses, status, calls):
     done, started = run(*statuses)
