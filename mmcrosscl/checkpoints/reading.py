@@ -1,5 +1,6 @@
 """Safe reading of checkpoint files: checksums are verified, and no code in the file is run."""
 
+import errno
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
@@ -17,6 +18,9 @@ from mmcrosscl.errors import DamagedCheckpointError, InputError
 
 # begin of a file that torch before 1.6 wrote
 LEGACY = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
+
+# error codes of a file without access or in a missing file system. EIO may be a damaged file.
+UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ESTALE, errno.ENOTCONN, errno.ENODEV)
 
 
 class _Inert:
@@ -121,6 +125,7 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> Mapping:
         DamagedCheckpointError: If the file is truncated, a checksum is wrong, or the format is
             unknown.
         InputError: If the file does not exist, does not contain a dict, or contains code.
+        OSError: If this user has no access to the file, or if its file system is missing.
     """
     path = Path(path)
     if not path.is_file():
@@ -148,6 +153,8 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> Mapping:
         raise
     # torch raises errors of many types for files that it cannot parse
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in UNREACHABLE:
+            raise
         raise _damaged(path, error) from None
     if not isinstance(checkpoint, Mapping):
         raise InputError(
@@ -166,6 +173,7 @@ def verify_checksums(path: str | Path) -> None:
     Raises:
         DamagedCheckpointError: If a checksum is wrong, a record is compressed, or the file is not a
             zip file.
+        OSError: If this user has no access to the file, or if its file system is missing.
     """
     try:
         with zipfile.ZipFile(path) as records:
@@ -176,6 +184,8 @@ def verify_checksums(path: str | Path) -> None:
                 raise ValueError(f'the checksum of {record} is wrong')
     # zipfile raises errors of many types for damaged files
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in UNREACHABLE:
+            raise
         raise _damaged(path, error) from None
 
 

@@ -5,6 +5,7 @@ If a process dies, all processes are restarted from the newest checkpoint of the
 """
 
 import argparse
+from collections.abc import Iterator, Sequence
 
 from .arguments import add_config_arguments, config_keywords
 
@@ -40,12 +41,9 @@ def run(args: argparse.Namespace) -> int:
     if args.gpus is not None:
         from mmcrosscl.launch import launch
 
-        own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        own.add_argument('--gpus')
-        _, arguments = own.parse_known_args(args.arguments)
-        return launch([*arguments, '--launcher', 'pytorch'], args.gpus)
+        return launch(list(_of_process(args.arguments)), args.gpus)
 
-    from mmcrosscl.engine import build_runner, load_config
+    from mmcrosscl.engine import build_runner, check_training, load_config
 
     cfg = load_config(
         **config_keywords(args),
@@ -53,5 +51,22 @@ def run(args: argparse.Namespace) -> int:
         amp=args.amp,
         auto_scale_lr=args.auto_scale_lr,
     )
+    check_training(cfg)
     build_runner(cfg).train()
     return 0
+
+
+def _of_process(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the arguments of each process: `--launcher pytorch` in the position of `--gpus N`.
+
+    The position matters, because `--gpus` ends the values of the option before it.
+    """
+    remaining = iter(arguments)
+    for argument in remaining:
+        option, equals, _ = argument.partition('=')
+        if option == '--gpus':
+            if not equals:
+                next(remaining)
+            yield from ('--launcher', 'pytorch')
+        else:
+            yield argument

@@ -3,7 +3,14 @@
 # checks that the required packages are installed before the modules below import them
 import mmcrosscl.registry  # noqa: F401
 
-from .config import build_runner, load_config, merge_changes, read_config, set_test_checkpoint
+from .config import (
+    build_runner,
+    check_training,
+    load_config,
+    merge_changes,
+    read_config,
+    set_test_checkpoint,
+)
 from .hooks import (
     MultiScaleHook,
     PretrainedHook,
@@ -48,6 +55,7 @@ __all__ = [
     'StepSeedHook',
     'TrainingLogHook',
     'build_runner',
+    'check_training',
     'load_config',
     'merge_changes',
     'merge_options',

@@ -66,6 +66,8 @@ def load_config(
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs', Path(config).stem))
     if amp:
+        if cfg.get('optim_wrapper') is None:
+            raise InputError(f'--amp needs optim_wrapper, which {config} does not set; omit --amp')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if auto_scale_lr:
@@ -94,6 +96,20 @@ def _add_pretrained_hook(cfg: Config) -> None:
         cfg.merge_from_dict(
             dict(default_hooks=dict(pretrained=dict(type='mmcrosscl.PretrainedHook')))
         )
+
+
+def check_training(cfg: Config) -> None:
+    """Check that a config defines a training.
+
+    Raises:
+        InputError: If a setting is missing.
+    """
+    for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
+        if cfg.get(key) is None:
+            raise InputError(
+                f'{cfg.filename} has no {key}; pass a config that defines a training, or run a '
+                'test with: mmcrosscl test'
+            )
 
 
 def set_test_checkpoint(cfg: Config, checkpoint: str | Path | None) -> None:

@@ -121,13 +121,19 @@ def check_config(cfg: Config, name: str) -> None:
     """Check that a config has what a study needs.
 
     Raises:
-        InputError: If the config has no data loaders or no learning rate.
+        InputError: If the config has no data loaders or no learning rate, or if its model wraps a
+            detector, such as Soft Teacher.
     """
     for key in ('train_dataloader', 'optim_wrapper'):
         if not isinstance(cfg.get(key), Mapping):
             raise InputError(f'{name} has no {key}; pass a complete training config of a detector')
     if cfg.get('test_dataloader') is None and cfg.get('val_dataloader') is None:
         raise InputError(f'{name} has no test_dataloader; pass a complete config of a detector')
+    if (inner := inner_detector(cfg.model)) is not cfg.model:
+        raise InputError(
+            f'{name} trains {cfg.model.type} with unlabeled images, which a study cannot; pass the '
+            f'config of its detector, a {inner.type}'
+        )
     if 'lr' not in cfg.optim_wrapper.get('optimizer', {}):
         raise InputError(f'{name} has no optim_wrapper.optimizer.lr; pass a config with one')
 

@@ -120,7 +120,7 @@ def read_results_file(path: str | Path) -> Results:
     """
     try:
         return Results(json.loads(Path(path).read_text()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f'{path} is not a results file of a study ({error!r}); pass the results.json of one'
         ) from error

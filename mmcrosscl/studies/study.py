@@ -230,8 +230,18 @@ def create_study(
 
 
 def read_study(work_dir: Path) -> Study:
-    """Read the settings of the study in a folder."""
-    return Study.from_json((work_dir / STUDY).read_text())
+    """Read the settings of the study in a folder.
+
+    Raises:
+        InputError: If the file of the study is not one of this release.
+    """
+    path = work_dir / STUDY
+    try:
+        return Study.from_json(path.read_text())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f'{path} is not the file of a study of this release ({error!r}); set another --work-dir'
+        ) from error
 
 
 def write_study(study: Study, files: Mapping[str, dict], work_dir: Path) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmcrosscl.cli import build_parser
 from mmcrosscl.datasets.transforms import loading
+from mmcrosscl.engine import load_config
 from tests.training import tiny_options
 
 CONFIG = 'configs/crosscl/r50_8xb32_folder.py'
@@ -140,6 +142,42 @@ def test_a_config_with_an_error_is_reported(train, tmp_path):
     done = train(config=tmp_path / 'bad.py')
     assert done.status == 1
     assert done.last.startswith(f'error: config {tmp_path}/bad.py cannot be read: SyntaxError')
+
+
+@pytest.mark.parametrize(
+    'words',
+    [
+        ['--resume', '--gpus', '2', 'mine.py'],
+        ['--cfg-options', 'a=1', '--gpus=2', 'mine.py'],
+        ['mine.py', '--gpus', '2', '--amp'],
+    ],
+)
+def test_the_processes_get_the_same_arguments(command, monkeypatch, words):
+    launched = []
+    monkeypatch.setattr('mmcrosscl.launch.launch', lambda *call: launched.append(call) or 0)
+    assert command('train', *words).status == 0
+    ((arguments, processes),) = launched
+    parser = build_parser()
+    expected, found = (vars(parser.parse_args(['train', *each])) for each in (words, arguments))
+    assert processes == expected.pop('gpus') == 2 and found.pop('gpus') is None
+    assert found == expected | dict(launcher='pytorch')
+
+
+@pytest.mark.parametrize(
+    'missing, words, message',
+    [
+        ('model', [], 'has no model; pass a config that defines a training, or run a test with'),
+        ('train_cfg', [], 'has no train_cfg; pass a config'),
+        ('optim_wrapper', ['--amp'], '--amp needs optim_wrapper, which '),
+    ],
+)
+def test_a_config_without_a_training_is_refused(command, tmp_path, missing, words, message):
+    cfg = load_config(CONFIG)
+    cfg.pop(missing)
+    cfg.dump(tmp_path / 'mine.py')
+    done = command('train', tmp_path / 'mine.py', '--work-dir', tmp_path / 'out', *words)
+    assert done.status == 1 and done.last.startswith('error: ') and message in done.last
+    assert not (tmp_path / 'out').exists()
 
 
 def test_a_missing_checkpoint_is_reported(train):

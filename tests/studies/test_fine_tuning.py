@@ -89,6 +89,12 @@ def test_an_incomplete_config_is_refused(key, message):
         fine_tuning_config(cfg, 'my.py', CLASSES, 100, **LABELS)
 
 
+def test_a_semi_supervised_detector_is_refused():
+    name = 'mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py'
+    with pytest.raises(InputError, match='SoftTeacher .*; pass the config of its .* FasterRCNN'):
+        fine_tuning_config(read_config(name), name, CLASSES, 100, **LABELS)
+
+
 def test_scores_are_logged_to_files_whatever_the_config_logs_to(tmp_path):
     path = tmp_path / 'mine.py'
     path.write_text("""

@@ -105,7 +105,9 @@ def test_the_tables_have_means_intervals_and_verdicts(results, tmp_path):
     assert '2.5 [0.0, 5.0]' in html
 
 
-@pytest.mark.parametrize('text', ['', '[]', '{"study": {}, "jobs": []}', '{"jobs": []}'])
+@pytest.mark.parametrize(
+    'text', ['', '[]', '{"study": {}, "jobs": []}', '{"study": []}', '{"jobs": []}']
+)
 def test_a_file_that_is_no_results_file_is_refused(tmp_path, text):
     (tmp_path / 'results.json').write_text(text)
     with pytest.raises(InputError, match=r'is not a results file of a study'):

@@ -207,3 +207,10 @@ def test_an_arm_without_its_weights_is_refused(settings, tmp_path, arm, changes,
     )
     with pytest.raises(InputError, match=re.escape(message)):
         create_study(**arguments)
+
+
+@pytest.mark.parametrize('text', ['', '[]', '{}', '{"arms": []}'])
+def test_the_study_of_another_release_is_refused(tmp_path, text):
+    (tmp_path / 'study.json').write_text(text)
+    with pytest.raises(InputError, match=r'study\.json is not the file of a study of this release'):
+        read_study(tmp_path)

@@ -1,7 +1,7 @@
 """Search for the checkpoint that a run resumes from."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -98,6 +98,25 @@ def newest_intact(paths: Iterable[Path], logger: MMLogger) -> Path | None:
     return None
 
 
+def check_training_state(checkpoint: Mapping, path: str) -> None:
+    """Check that a run can resume from a checkpoint.
+
+    Raises:
+        InputError: If the checkpoint contains weights alone, or no state of the optimizer.
+    """
+    if not {'epoch', 'iter'} <= set(checkpoint.get('meta', {})) or 'message_hub' not in checkpoint:
+        missing = 'weights only'
+    elif 'optimizer' not in checkpoint:
+        missing = 'no state of the optimizer, as checkpoints of the best score and published ones'
+    else:
+        return
+    raise InputError(
+        f'{path} contains {missing}, so no run can resume from it; resume from a checkpoint such '
+        'as iter_1000.pth or epoch_10.pth, or start a new run with load_from or pretrained set to '
+        'this file'
+    )
+
+
 def checkpoint_to_resume(runner: Runner, auto_resume: bool) -> str | None:
     """Search for the checkpoint that a training resumes from.
 
@@ -121,14 +140,14 @@ def checkpoint_to_resume(runner: Runner, auto_resume: bool) -> str | None:
     restarted = torch.tensor(int(marker.restarted()))
     all_reduce(restarted, 'max')
     # Only the main process searches, because other machines may not have access to its disk.
-    found: list[str | InputError | None] = [None]
+    found: list[str | InputError | OSError | None] = [None]
     if is_main_process():
         try:
             found = [_find_checkpoint(runner, marker, bool(restarted), auto_resume)]
-        except InputError as error:
+        except (InputError, OSError) as error:
             found = [error]
     broadcast_object_list(found)
-    if isinstance(found[0], InputError):
+    if isinstance(found[0], InputError | OSError):
         raise found[0]
     if found[0]:
         copy_to_machines(Path(found[0]))

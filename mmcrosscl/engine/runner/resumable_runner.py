@@ -27,7 +27,7 @@ from mmcrosscl.models import CrossCL
 from mmcrosscl.quiet import quiet_output
 from mmcrosscl.registry import HOOKS, RUNNERS, component_class
 
-from .checkpoint_files import checkpoint_to_resume
+from .checkpoint_files import check_training_state, checkpoint_to_resume
 from .data_loading import ADVICE, keep_alive_on_signals, restore_death_reports
 from .defaults import DEFAULT_HOOKS
 from .deferred_message_hub import DeferredMessageHub
@@ -78,7 +78,7 @@ class ResumableRunner(Runner):
         self._auto_resume = bool(kwargs.get('resume')) and kwargs.get('load_from') is None
         # set by train(): path to resume from, '' to start from scratch, None to let MMEngine decide
         self._resume_from: str | None = None
-        self._loaded = False
+        self._loaded = self._resuming = False
         RunMarker(Path(kwargs['work_dir'])).end_earlier_run()
         if kwargs.get('experiment_name') is None:
             # MMEngine would share logger and message hub between runs that start in one second.
@@ -311,6 +311,25 @@ class ResumableRunner(Runner):
             atomic_write(
                 Path(out_dir, filename), lambda path: save(str(path.parent), path.name, *args)
             )
+
+    def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
+        """Load a checkpoint. See :meth:`resume` for the errors."""
+        checkpoint = super().load_checkpoint(filename, *args, **kwargs)
+        if self._resuming:
+            check_training_state(checkpoint, filename)
+        return checkpoint
+
+    def resume(self, *args, **kwargs) -> None:
+        """Resume from a checkpoint.
+
+        Raises:
+            InputError: If the checkpoint contains weights alone, or no state of the optimizer.
+        """
+        self._resuming = True
+        try:
+            super().resume(*args, **kwargs)
+        finally:
+            self._resuming = False
 
     def load_or_resume(self) -> None:
         """Resume from the checkpoint that :meth:`train` chose, or do what MMEngine does."""

@@ -21,7 +21,7 @@ class RunMarker:
     The first attempt of a run writes the file. If torchrun or Slurm restarts the run, the restarted
     run may resume only from checkpoints that were saved after the first attempt started. The file
     also contains the iteration of the last complete validation, because the checkpoint before a
-    validation cannot tell whether it was completed.
+    validation cannot tell whether it was completed. Only the process with rank 0 writes the file.
 
     Args:
         work_dir (Path): Work dir of the run.
@@ -102,10 +102,17 @@ class RunMarker:
         self._write({**self._read(), 'validated': iteration})
 
     def _write(self, contents: dict) -> None:
-        atomic_write(self.path, lambda path: path.write_text(json.dumps(contents)))
+        # processes that write one file at the same time would remove each other's temporary file
+        if _is_main():
+            atomic_write(self.path, lambda path: path.write_text(json.dumps(contents)))
 
     def _read(self) -> dict:
         try:
             return json.loads(self.path.read_text())
         except (OSError, ValueError):
             return {}
+
+
+def _is_main() -> bool:
+    """Return whether this process has rank 0, also before the process group is created."""
+    return int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0

@@ -1,11 +1,13 @@
 """Restarts by torchrun and Slurm."""
 
+import json
 import re
 
 import pytest
 
 from mmcrosscl.checkpoints import read_checkpoint
 from mmcrosscl.engine import build_runner
+from mmcrosscl.engine.runner.run_marker import LAUNCHES, RunMarker
 from tests.engine import runs
 from tests.engine.toys import toy
 
@@ -132,3 +134,23 @@ def test_a_restart_of_a_resume_by_name_uses_no_later_checkpoint_of_another_run(a
 def test_a_restart_without_a_marker_is_a_first_attempt(attempt):
     attempt(0, length=3, launch='old')
     assert attempt(1, length=2, launch='new') is None
+
+
+@pytest.mark.parametrize('rank', ['RANK', 'SLURM_PROCID'])
+def test_only_one_process_writes_the_file(tmp_path, monkeypatch, rank):
+    """Several processes that wrote it at once removed each other's temporary file."""
+    for name in (*LAUNCHES, *LAUNCHES.values(), 'RANK', 'SLURM_PROCID'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')
+    marker = RunMarker(tmp_path)
+    marker.begin([], resumes=False)
+    before = marker.path.read_text()
+    monkeypatch.setenv(rank, '1')
+    marker.end_earlier_run()
+    assert marker.path.read_text() == before
+    monkeypatch.setenv(rank, '0')
+    marker.end_earlier_run()
+    assert json.loads(marker.path.read_text())['launch'] == {}
+    monkeypatch.setenv(rank, '1')
+    marker.restore_earlier_run()
+    assert json.loads(marker.path.read_text())['launch'] == {}
