@@ -161,6 +161,7 @@ def test_the_settings_of_the_evidence_change_a_pre_training_config():
         'sensor',
         'sensor50',
         'sensor-twice',
+        'sensor-four',
         'sensor-random',
         'sensor-long',
         'sensor-detector',

@@ -58,6 +58,7 @@ exit status:
   74  failure of the machine, not of the input; rerun with --resume
   75  preempted, after a checkpoint was saved or before the first iteration; rerun with
       --resume
+  130 interrupted by Ctrl-C, without saving a checkpoint; rerun with --resume
 """
 
 
