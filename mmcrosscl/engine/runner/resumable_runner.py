@@ -79,7 +79,7 @@ class ResumableRunner(Runner):
         # set by train(): path to resume from, '' to start from scratch, None to let MMEngine decide
         self._resume_from: str | None = None
         self._loaded = self._resuming = False
-        RunMarker(Path(kwargs['work_dir'])).end_earlier_run()
+        RunMarker(Path(kwargs['work_dir'])).end_earlier_run(kwargs.get('launcher', 'none'))
         if kwargs.get('experiment_name') is None:
             # MMEngine would share logger and message hub between runs that start in one second.
             stem = Path(getattr(cfg, 'filename', None) or 'run').stem

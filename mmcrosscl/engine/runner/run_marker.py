@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from mmengine.dist import is_main_process
+
 from mmcrosscl.checkpoints import atomic_write
 
 # maps the variable for the number of restarts to the variable for the id of all attempts
@@ -13,6 +15,9 @@ LAUNCHES = {
     'SLURM_RESTART_COUNT': 'SLURM_JOB_ID',
     'MMCROSSCL_RESTARTS': 'MMCROSSCL_LAUNCH',
 }
+
+# maps the launcher to the variable for the rank of a process
+RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID'}
 
 
 class RunMarker:
@@ -38,16 +43,23 @@ class RunMarker:
             for count, name in LAUNCHES.items()
         )
 
-    def end_earlier_run(self) -> None:
+    def end_earlier_run(self, launcher: str) -> None:
         """Remove the id of an earlier run, unless this is a restart of that run.
+
+        It is called before the process group exists.
 
         torchrun gives all runs the id 'none', unless it is told otherwise. If the first attempt
         ends before it writes the file, the next one would resume the earlier run.
         :meth:`restore_earlier_run` restores the id.
 
+        Args:
+            launcher (str): Program that started the processes: 'none', 'pytorch' or 'slurm'.
+
         Raises:
             InputError: If the file cannot be written.
         """
+        if int(os.environ.get(RANKS.get(launcher, ''), 0)) > 0:
+            return
         contents = self._read()
         launch = contents.get('launch', {})
         ids = filter(os.environ.get, LAUNCHES.values())
@@ -103,7 +115,7 @@ class RunMarker:
 
     def _write(self, contents: dict) -> None:
         # processes that write one file at the same time would remove each other's temporary file
-        if _is_main():
+        if is_main_process():
             atomic_write(self.path, lambda path: path.write_text(json.dumps(contents)))
 
     def _read(self) -> dict:
@@ -111,8 +123,3 @@ class RunMarker:
             return json.loads(self.path.read_text())
         except (OSError, ValueError):
             return {}
-
-
-def _is_main() -> bool:
-    """Return whether this process has rank 0, also before the process group is created."""
-    return int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0

@@ -136,21 +136,27 @@ def test_a_restart_without_a_marker_is_a_first_attempt(attempt):
     assert attempt(1, length=2, launch='new') is None
 
 
-@pytest.mark.parametrize('rank', ['RANK', 'SLURM_PROCID'])
-def test_only_one_process_writes_the_file(tmp_path, monkeypatch, rank):
+@pytest.mark.parametrize('launcher, rank', [('pytorch', 'RANK'), ('slurm', 'SLURM_PROCID')])
+def test_only_one_process_writes_the_file(tmp_path, monkeypatch, launcher, rank):
     """Several processes that wrote it at once removed each other's temporary file."""
     for name in (*LAUNCHES, *LAUNCHES.values(), 'RANK', 'SLURM_PROCID'):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')
     marker = RunMarker(tmp_path)
+
+    def launch():
+        return json.loads(marker.path.read_text())['launch']
+
     marker.begin([], resumes=False)
-    before = marker.path.read_text()
+    begun = launch()
     monkeypatch.setenv(rank, '1')
-    marker.end_earlier_run()
-    assert marker.path.read_text() == before
-    monkeypatch.setenv(rank, '0')
-    marker.end_earlier_run()
-    assert json.loads(marker.path.read_text())['launch'] == {}
-    monkeypatch.setenv(rank, '1')
+    marker.end_earlier_run(launcher)
+    assert launch() == begun
+    # a run without a launcher in a task of Slurm, such as a job of a study
+    marker.end_earlier_run('none')
+    assert launch() == {}
     marker.restore_earlier_run()
-    assert json.loads(marker.path.read_text())['launch'] == {}
+    assert launch() == begun
+    monkeypatch.setattr('mmcrosscl.engine.runner.run_marker.is_main_process', lambda: False)
+    marker.note_validation(7)
+    assert marker.validated() is None
