@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 # Invalid input: the same command fails again until the input is fixed.
 EXIT_INPUT = 1
+# Wrong usage of the command, as argparse exits.
+EXIT_USAGE = 2
 # Several consecutive NaN/Inf steps, which a restart would repeat.
 EXIT_NON_FINITE = os.EX_DATAERR
 # An unexpected error: a traceback is printed.
@@ -22,10 +24,9 @@ PREEMPTING = (signal.SIGTERM, signal.SIGUSR1)
 UNWRITABLE = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENOTDIR, errno.EEXIST,
 )  # fmt: skip
-# error codes of writing, and of a file or folder without access or in a missing file system
-UNUSABLE = (
-    *UNWRITABLE, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV,
-)  # fmt: skip
+# error codes of a file or folder without access or in a missing file system
+UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ESTALE, errno.ENOTCONN, errno.ENODEV)
+UNUSABLE = (*UNWRITABLE, *UNREACHABLE, errno.EIO)
 
 
 class InputError(ValueError):

@@ -28,14 +28,13 @@ from mmcrosscl.errors import (
     EXIT_NON_FINITE,
     EXIT_PREEMPTED,
     EXIT_RETRY,
+    EXIT_USAGE,
     PREEMPTING,
     InputError,
     RunError,
 )
 from mmcrosscl.network import is_this_machine, port_is_free
 
-# exit status of argparse
-EXIT_USAGE = 2
 # Exit statuses after which a restart cannot help.
 FINAL = (EXIT_INPUT, EXIT_USAGE, EXIT_NON_FINITE, EXIT_PREEMPTED)
 # seconds that machines wait for each other, which is also the default of torch's rendezvous

@@ -1,6 +1,5 @@
 """Safe reading of checkpoint files: checksums are verified, and no code in the file is run."""
 
-import errno
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
@@ -14,13 +13,10 @@ from mmengine.logging import HistoryBuffer
 from safetensors.torch import load_file
 
 from mmcrosscl.compat.safe_load import restricted_unpickler, safe_load
-from mmcrosscl.errors import DamagedCheckpointError, InputError
+from mmcrosscl.errors import UNREACHABLE, DamagedCheckpointError, InputError
 
 # begin of a file that torch before 1.6 wrote
 LEGACY = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
-
-# error codes of a file without access or in a missing file system. EIO may be a damaged file.
-UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ESTALE, errno.ENOTCONN, errno.ENODEV)
 
 
 class _Inert:
@@ -153,8 +149,6 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> Mapping:
         raise
     # torch raises errors of many types for files that it cannot parse
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in UNREACHABLE:
-            raise
         raise _damaged(path, error) from None
     if not isinstance(checkpoint, Mapping):
         raise InputError(
@@ -184,8 +178,6 @@ def verify_checksums(path: str | Path) -> None:
                 raise ValueError(f'the checksum of {record} is wrong')
     # zipfile raises errors of many types for damaged files
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in UNREACHABLE:
-            raise
         raise _damaged(path, error) from None
 
 
@@ -232,7 +224,10 @@ def _restore(value: object, seen: dict[int, tuple], tensors: bool = False) -> ob
     return value
 
 
-def _damaged(path: str | Path, error: Exception) -> DamagedCheckpointError:
+def _damaged(path: str | Path, error: Exception) -> DamagedCheckpointError | OSError:
+    """Return the error of a file that cannot be read: EIO may be damage, a missing disk is not."""
+    if isinstance(error, OSError) and error.errno in UNREACHABLE:
+        return error
     return DamagedCheckpointError(
         f'{path} is not a complete checkpoint ({_reason(error)}); it may be truncated or in '
         'another format, so download or save it again'

@@ -9,7 +9,7 @@ import torch
 
 from mmcrosscl.checkpoints import atomic_write
 from mmcrosscl.engine import read_config
-from mmcrosscl.errors import EXIT_NON_FINITE, InputError, RunError
+from mmcrosscl.errors import InputError, NonFiniteError, RunError
 from mmcrosscl.studies import create_study, jobs
 from mmcrosscl.studies.jobs import RESULT, job_config, job_folder, read_results, run_job
 from mmcrosscl.studies.plan import FINAL, PRETRAIN, SEARCH, Job
@@ -178,9 +178,7 @@ def test_a_learning_rate_that_diverges_is_not_chosen(settings, tmp_path):
 
     def diverge(words, folder):
         if f'lr{rate:g}' in folder.name:
-            error = RunError('3 consecutive steps')
-            error.exit_status = EXIT_NON_FINITE
-            raise error
+            raise NonFiniteError('3 consecutive steps')
         execute(words, folder)
 
     final = next(job for job in study.plan.jobs() if job.kind == FINAL)

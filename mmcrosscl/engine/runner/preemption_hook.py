@@ -6,7 +6,7 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-from mmengine.dist import barrier, broadcast_object_list, get_world_size, is_main_process
+from mmengine.dist import barrier, broadcast_object_list, get_world_size
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, EMAHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import distributed
@@ -151,8 +151,7 @@ class PreemptionHook(Hook):
 
     def _note_validation(self, runner: Runner) -> None:
         # after the checkpoint is saved, so that a killed run repeats the validation
-        if is_main_process():
-            self._marker(runner).note_validation(runner.iter)
+        self._marker(runner).note_validation(runner.iter)
 
     def after_train(self, runner: Runner) -> None:
         self._training = False
